@@ -1,0 +1,109 @@
+"""A model's name, folder or single file, with device, number type, LoRA and scheduler -> a ready pipeline.
+
+It does not know how pictures are drawn, nor what the folder's files hold: `folder.py` checks them.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+
+from ldm_pipeline.folder import bundled_folder
+from ldm_pipeline.pipeline import LatentDiffusionPipeline
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def load_pipeline(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    device: str | None = None,
+    dtype: str = "float32",
+    lora: str | os.PathLike[str] | None = None,
+    scheduler: str | None = None,
+) -> LatentDiffusionPipeline:
+    """Opens a model and makes it ready to draw.
+
+    Args:
+        model: None for the bundled model; a bundled model's name; a pipeline folder; a `.safetensors` file of
+            the Stable Diffusion family; or a hub's `owner/name`, the only form that may use the network.
+        device: "cpu", "cuda", "cuda:1", "mps"; None takes an accelerator where there is one.
+        dtype: "float32", "float16" or "bfloat16".
+        lora: A LoRA's `.safetensors` file; needs the extra `lora`.
+        scheduler: A short name ("dpm++", "unipc") or diffusers' class name; None keeps the model's own.
+
+    Raises:
+        ValueError: for a model, device, number type, LoRA or scheduler that does not exist or does not fit.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+    place = checked_device(device)
+    lora_file = _safetensors_file("lora", lora) if lora is not None else None
+    pipeline = _open(model, DTYPES[dtype])
+    if scheduler is not None:
+        pipeline.use_scheduler(scheduler)
+    if lora_file is not None:
+        _add_lora(pipeline, lora_file)
+    return pipeline.to(place)
+
+
+def checked_device(device: str | None) -> torch.device:
+    """The device of that name, or the best one for None; a ValueError where this machine has none."""
+    if device is None:
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator if accelerator is not None else torch.device("cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"device={device!r} cannot be used here ({reason}): use 'cpu' or leave it out"
+        ) from None
+    return place
+
+
+def _open(model: str | os.PathLike[str] | None, dtype: torch.dtype) -> LatentDiffusionPipeline:
+    if model is None:
+        return LatentDiffusionPipeline.from_pretrained(dtype=dtype)
+    name, path = os.fspath(model), Path(model)
+    if path.is_dir():
+        return LatentDiffusionPipeline.from_pretrained(path, dtype=dtype)
+    if path.is_file():
+        return LatentDiffusionPipeline.from_single_file(str(_safetensors_file("model", path)), dtype=dtype)
+    bundled = bundled_names()
+    if name in bundled:
+        return LatentDiffusionPipeline.from_pretrained(bundled_folder(name), dtype=dtype)
+    if name.count("/") == 1 and all(name.split("/")) and not name.startswith("."):
+        return LatentDiffusionPipeline.from_pretrained(name, dtype=dtype)
+    raise ValueError(
+        f"model={name!r} is no folder, no file and no bundled model ({', '.join(bundled) or 'none'}):"
+        " check the spelling, or export a pipeline folder with `python -m training export`"
+    )
+
+
+def bundled_names() -> list[str]:
+    """Names of the models that came with the package."""
+    models = Path(__file__).parent / "models"
+    return sorted(path.parent.name for path in models.glob("*/model_index.json"))
+
+
+def _add_lora(pipeline: LatentDiffusionPipeline, lora: Path) -> None:
+    try:
+        pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, local_files_only=True)
+    except ValueError as error:
+        if "PEFT" in str(error):
+            raise ValueError("lora needs the package peft: pip install 'ldm-pipeline[lora]'") from None
+        raise ValueError(f"lora={lora.name!r} does not fit this model: {error}") from error
+
+
+def _safetensors_file(argument: str, path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{argument}={os.fspath(path)!r} is not a file: check the path")
+    if path.suffix.lower() != ".safetensors":
+        raise ValueError(
+            f"{argument}={os.fspath(path)!r} is no .safetensors file: other formats can run code when opened;"
+            " convert it to safetensors first"
+        )
+    return path

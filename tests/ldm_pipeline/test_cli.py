@@ -1,0 +1,176 @@
+"""`ldm` from words to files, and every bad input as one line with nothing lost.
+
+It runs in this process, on a tiny random pipeline folder; `test_house.py` looks at what `--help` imports.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ldm_pipeline.cli import EXIT_BAD_INPUT, main
+from ldm_pipeline.recipe import read_recipe
+from tests import tiny
+
+
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.copy()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def ldm(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs `ldm generate` in an empty folder; returns exit status, printed lines and error lines."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, list[str], list[str]]:
+        try:
+            status = main(["generate", "--model", str(folder), "--device", "cpu", *words])
+        except SystemExit as end:
+            status = end.code
+        captured = capsys.readouterr()
+        errors = [line for line in captured.err.replace("\r", "\n").splitlines() if line.startswith("ldm")]
+        return status, captured.out.splitlines(), errors
+
+    return run
+
+
+def test_pictures_are_drawn_saved_and_named(ldm, tmp_path: Path):
+    status, paths, errors = ldm("paris on the day", "--seed", "7", "-n", "2", "--out", "new/folder")
+    assert (status, errors) == (0, [])
+    assert paths == ["new/folder/paris-on-the-day-7.png", "new/folder/paris-on-the-day-8.png"]
+    assert [opened(tmp_path / path).size for path in paths] == [(64, 64)] * 2
+    assert opened(tmp_path / paths[0]).tobytes() != opened(tmp_path / paths[1]).tobytes()
+
+
+def test_a_picture_does_not_depend_on_its_neighbors_and_nothing_is_overwritten(ldm, tmp_path: Path):
+    _, two, _ = ldm("red car", "--seed", "7", "-n", "2", "--out", ".")
+    _, one, _ = ldm("red car", "--seed", "8", "--out", ".")
+    assert (two, one) == (["red-car-7.png", "red-car-8.png"], ["red-car-8-2.png"])
+    assert opened(tmp_path / two[1]).tobytes() == opened(tmp_path / one[0]).tobytes()
+
+
+def test_the_recipe_in_the_file_repeats_the_picture(ldm, folder: Path, tmp_path: Path):
+    flags = (
+        "--negative-prompt umbrella --steps 3 --guidance-scale 2.5 --size 64x80 --scheduler unipc --seed 3"
+    )
+    _, (path,), _ = ldm("red car", *flags.split(), "--out", ".")
+    recipe = read_recipe(tmp_path / path)
+    assert (recipe.prompt, recipe.negative_prompt, recipe.seed, recipe.model) == (
+        "red car",
+        "umbrella",
+        3,
+        "tiny",
+    )
+    assert (recipe.request.num_inference_steps, recipe.request.guidance_scale) == (3, 2.5)
+    assert (recipe.request.width, recipe.request.height, recipe.scheduler) == (
+        64,
+        80,
+        "UniPCMultistepScheduler",
+    )
+    assert (recipe.device, recipe.dtype, len(recipe.model_hash)) == ("cpu", "float32", 64)
+    assert str(folder.parent) not in recipe.to_json()
+
+    from ldm_pipeline import load_pipeline
+
+    pipeline = load_pipeline(folder, device="cpu", scheduler=recipe.scheduler)
+    again = pipeline(**recipe.request.to_arguments()).images[recipe.picture]
+    assert again.tobytes() == opened(tmp_path / path).tobytes()
+
+
+def test_a_picture_and_a_mask_are_starts(ldm, tmp_path: Path):
+    Image.new("RGB", (64, 48), "navy").save(tmp_path / "start.png")
+    mask = Image.new("L", (64, 48), "black")
+    mask.paste("white", (0, 0, 32, 48))
+    mask.save(tmp_path / "mask.png")
+    status, (path,), _ = ldm(
+        "red car", "--image", "start.png", "--strength", "0.5", "--seed", "1", "--out", "."
+    )
+    assert (status, opened(tmp_path / path).size) == (0, (64, 48))
+    status, (path,), _ = ldm(
+        "red car", "--image", "start.png", "--mask", "mask.png", "--seed", "2", "--out", "."
+    )
+    kept = opened(tmp_path / path).crop((32, 0, 64, 48))
+    assert status == 0 and kept.tobytes() == Image.new("RGB", (32, 48), "navy").tobytes()
+    recipe = read_recipe(tmp_path / path)
+    assert len(recipe.image_hash) == len(recipe.mask_hash) == 64
+
+
+def test_without_a_seed_each_run_draws_another_picture_and_records_its_seed(ldm, tmp_path: Path):
+    (first,), (second,) = (ldm("red car", "--out", ".")[1] for _ in range(2))
+    assert first != second
+    assert f"red-car-{read_recipe(tmp_path / first).seed}.png" == first
+
+
+def test_unknown_words_are_named_once(ldm):
+    status, paths, errors = ldm("a zeppelin", "--seed", "1", "-n", "2", "--out", ".")
+    assert (status, len(paths)) == (0, 2)
+    assert [line for line in errors if "zeppelin" in line] == errors and len(errors) == 1
+    assert errors[0].startswith("ldm: warning: ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ("--seed -1", "seed"),
+        ("--seed 4294967296", "4294967295"),
+        ("--seed 4294967295 -n 2", "4294967295"),
+        ("--seed many", "--seed"),
+        ("-n 0", "-n 0"),
+        ("--size 60x64", "8"),
+        ("--size big", "128x96"),
+        ("--size 0", "height"),
+        ("--steps 0", "num_inference_steps"),
+        ("--guidance-scale nan", "guidance_scale"),
+        ("--image start.png --strength 0", "strength"),
+        ("--image start.png --strength 1.5", "strength"),
+        ("--strength 0.5", "--image"),
+        ("--mask start.png", "--image"),
+        ("--image missing.png", "missing.png"),
+        ("--image text.png", "text.png"),
+        ("--image start.png --mask other.png", "mask"),
+        ("--lora missing.safetensors", "missing.safetensors"),
+        ("--lora text.png", "safetensors"),
+        ("--scheduler magic", "dpm++"),
+        ("--device abacus", "abacus"),
+        ("--dtype float7", "float7"),
+        ("--out text.png", "text.png"),
+        ("--no-such-flag", "--no-such-flag"),
+        ("--neg umbrella", "--neg"),
+        ("unquoted words", "unquoted"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing_behind(ldm, tmp_path: Path, flags: str, complaint: str):
+    Image.new("RGB", (64, 64)).save(tmp_path / "start.png")
+    Image.new("L", (32, 64)).save(tmp_path / "other.png")
+    (tmp_path / "text.png").write_text("no picture")
+    status, printed, errors = ldm("red car", *flags.split())
+    assert (status, printed, len(errors)) == (EXIT_BAD_INPUT, [], 1)
+    assert complaint in errors[0] and ": error: " in errors[0]
+    assert not list(tmp_path.glob("pictures/*"))
+    assert (tmp_path / "text.png").read_text() == "no picture"
+
+
+def test_a_prompt_that_is_no_text_is_one_line(ldm):
+    status, _, errors = ldm("paris \udcff")
+    assert status == EXIT_BAD_INPUT and len(errors) == 1
+
+
+def test_inspect_prints_the_recipe(ldm, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    _, (path,), _ = ldm("red \x1b[31m car", "--seed", "5", "--out", ".")
+    assert main(["inspect", path]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    record = json.loads(printed)
+    assert (record["prompt"], record["seed"], record["model"]) == ("red \x1b[31m car", 5, "tiny")
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    for name in ("plain.png", "missing.png"):
+        assert main(["inspect", name]) == EXIT_BAD_INPUT
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("ldm: error: ") and name in line

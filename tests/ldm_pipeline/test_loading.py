@@ -1,0 +1,57 @@
+"""A model opens by folder, a wrong name, device, file or scheduler is one line that says what to do.
+
+It uses a tiny random pipeline folder; the bundled model is not looked at.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldm_pipeline.loading import checked_device, load_pipeline
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def test_a_folder_opens_ready_to_draw(folder: Path):
+    pipeline = load_pipeline(folder, device="cpu", scheduler="unipc", dtype="bfloat16")
+    assert type(pipeline.scheduler).__name__ == "UniPCMultistepScheduler"
+    assert pipeline.unet.dtype == pipeline.vae.dtype == pipeline.text_encoder.dtype == torch.bfloat16
+    assert load_pipeline(str(folder), device="cpu").unet.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"model": "no-such-model"}, "no-such-model"),
+        ({"model": "./no/such/folder"}, "no/such/folder"),
+        ({"dtype": "float7"}, "use one of float32"),
+        ({"device": "abacus"}, "abacus"),
+        ({"device": "cuda:99"}, "cuda:99"),
+        ({"scheduler": "magic"}, "dpm++"),
+        ({"scheduler": "ddim"}, "rectified-flow"),
+        ({"lora": "missing.safetensors"}, "is not a file"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
+)
+def test_what_cannot_be_loaded_is_one_line(folder: Path, arguments: dict[str, str], complaint: str):
+    with pytest.raises(ValueError) as caught:
+        load_pipeline(**({"model": str(folder), "device": "cpu"} | arguments))
+    assert complaint in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_only_safetensors_are_opened(folder: Path, tmp_path: Path):
+    pickle = tmp_path / "model.ckpt"
+    pickle.write_bytes(b"\x80\x04.")
+    for arguments in ({"model": pickle}, {"model": folder, "lora": pickle}):
+        with pytest.raises(ValueError, match="safetensors"):
+            load_pipeline(**arguments, device="cpu")
+
+
+def test_the_best_device_is_one_that_works():
+    place = checked_device(None)
+    assert torch.ones(2, device=place).sum().item() == 2

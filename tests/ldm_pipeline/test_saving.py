@@ -1,0 +1,100 @@
+"""Files appear whole, under names that were free, and a full disk loses nothing that was saved before.
+
+The pictures are plain colors; how they are drawn is not tested here.
+"""
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ldm_pipeline.recipe import PictureRecipe, read_recipe
+from ldm_pipeline.request import GenerationRequest
+from ldm_pipeline.saving import SavingError, file_stem, write_pictures
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def recipe(prompt: str = "Paris on a rainy day", seed: int = 7) -> PictureRecipe:
+    return PictureRecipe(request=GenerationRequest(prompts=(prompt,), seeds=(seed,)))
+
+
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.copy()
+
+
+def test_a_file_is_named_after_its_prompt_and_seed(tmp_path: Path):
+    pictures = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    paths = write_pictures(pictures, tmp_path / "new" / "folder", recipes=[recipe(), recipe(seed=8)])
+    assert [path.name for path in paths] == ["paris-on-a-rainy-day-7.png", "paris-on-a-rainy-day-8.png"]
+    assert [read_recipe(path).seed for path in paths] == [7, 8]
+    assert [opened(path).getpixel((0, 0)) for path in paths] == [(255, 0, 0), (0, 0, 255)]
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == [path.name for path in paths]
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o644 for path in paths)
+
+
+def test_no_file_is_ever_overwritten(tmp_path: Path):
+    red = Image.new("RGB", (8, 8), "red")
+    (tmp_path / "paris-on-a-rainy-day-7.png").write_text("mine")
+    (tmp_path / "paris-on-a-rainy-day-7-2.png").symlink_to(tmp_path / "nowhere")
+    names = [write_pictures([red], tmp_path, recipes=[recipe()])[0].name for _ in range(2)]
+    assert names == ["paris-on-a-rainy-day-7-3.png", "paris-on-a-rainy-day-7-4.png"]
+    assert (tmp_path / "paris-on-a-rainy-day-7.png").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "stem"),
+    [
+        ("../../etc/passwd", "etc-passwd-7"),
+        ("", "picture-7"),
+        ("☃ !", "picture-7"),
+        ("Été à Köln", "été-à-köln-7"),
+        ("a.b/c\\d:e\0f", "a-b-c-d-e-f-7"),
+        ("x" * 1000, "x" * 80 + "-7"),
+        ("雨" * 1000, "雨" * 26 + "-7"),
+    ],
+    ids=lambda text: text[:12].replace("\0", "0"),
+)
+def test_any_prompt_makes_a_plain_file_name(prompt: str, stem: str, tmp_path: Path):
+    assert file_stem(recipe(prompt)) == stem
+    (path,) = write_pictures([Image.new("RGB", (8, 8))], tmp_path, recipes=[recipe(prompt)])
+    assert path.parent == tmp_path and read_recipe(path).prompt == prompt
+
+
+def test_a_full_disk_says_what_is_saved_and_what_is_not(tmp_path: Path):
+    code = f"""
+import random, resource
+from PIL import Image
+from ldm_pipeline.recipe import PictureRecipe
+from ldm_pipeline.request import GenerationRequest
+from ldm_pipeline.saving import SavingError, write_pictures
+small = Image.new("RGB", (8, 8))
+large = Image.frombytes("RGB", (64, 64), random.Random(0).randbytes(64 * 64 * 3))
+recipes = [PictureRecipe(request=GenerationRequest(prompts=("a",), seeds=(seed,))) for seed in range(3)]
+resource.setrlimit(resource.RLIMIT_FSIZE, (8000, resource.RLIM_INFINITY))
+try:
+    write_pictures([small, large, small], {str(tmp_path)!r}, recipes=recipes)
+except SavingError as error:
+    print(error)
+    print(len(error.saved), len(error.unsaved), error.unsaved[0].size)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    message, counts = result.stdout.splitlines()
+    assert message.startswith(f"cannot save picture 2 of 3 in {tmp_path}: ")
+    assert "saved: a-0.png; not saved: 2" in message
+    assert counts == "1 2 (64, 64)"
+    assert [path.name for path in tmp_path.iterdir()] == ["a-0.png"]
+    assert read_recipe(tmp_path / "a-0.png").seed == 0
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SavingError, match="cannot save picture 1 of 1") as caught:
+        write_pictures([Image.new("RGB", (8, 8))], tmp_path / "file", recipes=[recipe()])
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "file").read_text() == "mine"

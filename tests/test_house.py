@@ -1,0 +1,208 @@
+"""The house rules: who may import whom, how long a file may be, what stands at the top level.
+
+It reads source text only and does not know what any of it computes.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("ldm_pipeline", "training")
+
+# A room is a module or a sub-package; it imports rooms on lower floors only. `__init__` is the front door.
+FLOORS = {
+    "ldm_pipeline": {
+        7: ["__main__"],
+        6: ["cli"],
+        5: ["web", "compare", "reproduce"],
+        4: ["loading", "saving"],
+        3: ["pipeline"],
+        2: ["arguments", "components", "latents", "denoise", "recipe"],
+        1: ["request", "noise", "images", "text", "guidance", "schedulers", "folder", "judge"],
+    },
+    "training": {
+        7: ["__main__"],
+        6: ["commands"],
+        5: ["recipes"],
+        4: ["recogniser", "vae", "clip", "unet", "finetune", "evaluation"],
+        3: ["data", "loop", "export", "measures"],
+        2: ["claims", "clip_objective"],
+        1: ["networks", "tokenizer", "text_tower", "critic", "targets", "optim", "ema", "checkpoint"]
+        + ["logbook", "draws", "estimate", "pictures", "scenes"],
+    },
+}
+FLOOR_OF = {
+    package: {room: floor for floor, rooms in floors.items() for room in rooms}
+    for package, floors in FLOORS.items()
+}
+
+TOP_LEVEL = {
+    "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "ldm_pipeline", "training", "tests", "examples",
+}  # fmt: skip
+LONGEST_FILE_LINES = 400
+LONGEST_EXAMPLE_LINES = 39
+NAMES_THAT_SAY_NOTHING = {"utils", "common", "misc", "helpers", "base"}
+
+
+def project_files() -> list[Path]:
+    """What git tracks or would add; everything, where the project is no git checkout."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listing = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        return [path for path in sorted(ROOT.rglob("*")) if path.is_file() and ".git" not in path.parts]
+    return [ROOT / name for name in listing.split("\0") if name and (ROOT / name).is_file()]
+
+
+FILES = project_files()
+MODULES = [path for path in FILES if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in PACKAGES]
+EXAMPLES = [path for path in FILES if path.suffix == ".py" and path.relative_to(ROOT).parts[0] == "examples"]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def package_and_room(path: Path) -> tuple[str, str]:
+    package, room = path.relative_to(ROOT).with_suffix("").parts[:2]
+    return package, room
+
+
+def imported_names(path: Path) -> list[str]:
+    """Every dotted name that a file imports, also inside functions; relative imports made absolute."""
+    here = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = here[: len(here) - node.level + 1] if node.level else ()
+            source = ".".join([*start, *([node.module] if node.module else [])])
+            names += [f"{source}.{alias.name}" for alias in node.names]
+    return names
+
+
+def house_rooms(path: Path) -> list[tuple[str, str]]:
+    """The (package, room) pairs of this project that a file imports; room is "" for the package itself."""
+    rooms = []
+    for name in imported_names(path):
+        package, _, rest = name.partition(".")
+        if package in PACKAGES:
+            room = rest.split(".")[0]
+            known = room in FLOOR_OF[package] or (ROOT / package / f"{room}.py").exists()
+            rooms.append((package, room if known else ""))
+    return rooms
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_imports_only_rooms_on_lower_floors(path: Path):
+    package, room = package_and_room(path)
+    if room == "__init__":
+        return
+    assert room in FLOOR_OF[package], f"{package}/{room} stands on no floor: add it to FLOORS"
+    for other_package, other in house_rooms(path):
+        if other_package != package:
+            assert package == "training", (
+                f"{name_of(path)} imports {other_package}; only training may import the other"
+            )
+            continue
+        assert other, f"{name_of(path)} imports through its own front door: name the room"
+        inside = other == room and (ROOT / package / room).is_dir()
+        below = other in FLOOR_OF[package] and FLOOR_OF[package][other] < FLOOR_OF[package][room]
+        assert inside or below, f"{name_of(path)} imports {package}.{other}, which is not downstairs"
+
+
+def test_the_import_reader_sees_every_form_of_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    room = tmp_path / "training" / "scenes" / "scene.py"
+    room.parent.mkdir(parents=True)
+    room.write_text(
+        "import a.b\nfrom . import world\nfrom .. import loop\ndef f():\n    from ..data import cache\n"
+    )
+    assert imported_names(room) == ["a.b", "training.scenes.world", "training.loop", "training.data.cache"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_says_what_it_does_and_is_not_too_long(path: Path):
+    text = path.read_text(encoding="utf-8")
+    first_line = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
+    assert len(first_line.split()) >= 3, "the first line is no sentence that says what the file does"
+    assert len(text.splitlines()) <= LONGEST_FILE_LINES
+    assert path.stem not in NAMES_THAT_SAY_NOTHING, "name the file after what flows through it"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=name_of)
+def test_an_example_is_short_and_uses_the_front_door(path: Path):
+    import ldm_pipeline
+
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_EXAMPLE_LINES
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), "says nothing about itself"
+    for name in imported_names(path):
+        package, _, rest = name.partition(".")
+        assert package == "PIL" or package == "ldm_pipeline" or package in sys.stdlib_module_names, name
+        assert package != "ldm_pipeline" or rest in ldm_pipeline.__all__, f"{name} is not at the front door"
+
+
+def test_the_front_door_is_small():
+    import ldm_pipeline
+
+    assert 0 < len(ldm_pipeline.__all__) <= 10
+    assert all(hasattr(ldm_pipeline, name) for name in ldm_pipeline.__all__)
+
+
+def test_only_the_agreed_entries_stand_at_the_top_level():
+    entries = {path.relative_to(ROOT).parts[0] for path in FILES}
+    assert {entry for entry in entries if not entry.startswith(".")} <= TOP_LEVEL
+    assert all((ROOT / entry).exists() for entry in TOP_LEVEL)
+
+
+@pytest.mark.parametrize("folder", ["ldm_pipeline", "training", "tests", "examples"])
+def test_every_package_explains_itself(folder: str):
+    assert (ROOT / folder / "README.md").is_file()
+
+
+@pytest.mark.parametrize("folder", ["ldm_pipeline", "training"])
+def test_every_mirrored_test_has_its_module(folder: str):
+    for path in (ROOT / "tests" / folder).rglob("test_*.py"):
+        room = ROOT / path.relative_to(ROOT / "tests").with_name(path.name.removeprefix("test_"))
+        exists = room.exists() or room.with_suffix("").is_dir()
+        assert exists or room.stem == "main", f"{name_of(path)} tests {name_of(room)}, which does not exist"
+
+
+def test_the_scenes_need_numpy_and_pillow_only():
+    for path in MODULES:
+        if path.relative_to(ROOT).parts[:2] != ("training", "scenes"):
+            continue
+        packages = {name.split(".")[0] for name in imported_names(path)}
+        assert packages <= {"numpy", "PIL", "training"} | sys.stdlib_module_names, name_of(path)
+
+
+def test_no_file_names_a_place_on_one_machine_or_a_package_index():
+    places = re.compile(r"/(?:root|home|Users)/\w|/tmp/\w|(?:index-url|find-links)[ =]")
+    texts = {".py", ".md", ".toml", ".json", ".jsonl", ".txt", ".cfg", ".yml", ".yaml", ""}
+    for path in FILES:
+        if path.suffix not in texts or path.stat().st_size > 4_000_000:
+            continue
+        text = path.read_text(encoding="utf-8", errors="ignore")
+        found = places.search(text)
+        assert found is None, f"{name_of(path)} names {found.group(0)!r}" if found else ""
+        assert str(ROOT) + "/" not in text, f"{name_of(path)} names the folder of this checkout"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["generate", "--help"], ["inspect", "--help"]], ids=" ".join
+)
+def test_help_imports_neither_torch_nor_diffusers(arguments: list[str]):
+    code = (
+        "import sys\nfrom ldm_pipeline.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'torch', 'diffusers', 'transformers'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "usage: ldm" in result.stdout

@@ -1,0 +1,59 @@
+"""README's code runs, and its set-up is two commands.
+
+The shell blocks themselves are run by `.ci/run`, in a fresh environment.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def section(title: str) -> str:
+    match = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, flags=re.MULTILINE | re.DOTALL)
+    assert match, f"README.md has no section {title!r}"
+    return match[1]
+
+
+def test_the_set_up_is_exactly_two_commands():
+    commands = [
+        line for block in blocks("sh", section("Set up")) for line in block.splitlines() if line.strip()
+    ]
+    assert len(commands) == 2
+    assert commands[0].startswith("pip install ") and "&& ldm generate " in commands[0]
+    assert commands[1].startswith("pip install ") and commands[1].endswith("&& pytest")
+    assert len(re.findall(r"```", section("Set up"))) == 4
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.strip().splitlines()[-1][:40])
+def test_readme_code_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "<README.md>", "exec"), {"__name__": "__main__"})
+
+
+def test_readme_names_files_and_flags_that_exist():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), f"README.md points at {target}"
+    from ldm_pipeline.cli import parser
+
+    help_text = parser()._subparsers._group_actions[0].choices["generate"].format_help()  # pyright: ignore
+    for command in [line for block in blocks("sh") for line in block.splitlines() if "ldm generate" in line]:
+        for flag in re.findall(r"(?<= )--?[a-z-]+", command.split("ldm generate")[1]):
+            assert flag in help_text, f"ldm generate has no {flag}"
+
+
+def test_the_ci_script_reads_the_set_up_commands_from_the_readme():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    (program,) = re.findall(r"< <\((awk '.*?' README\.md)\)", script, flags=re.DOTALL)
+    found = subprocess.run(
+        ["bash", "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert found.splitlines() == [block.strip() for block in blocks("sh", section("Set up"))]

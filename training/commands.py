@@ -1,0 +1,279 @@
+"""What each part of `python -m training` does: open the recipe's data, run the loop, log, preview, deliver.
+
+Knows nothing of arguments' spelling (`__main__.py`) or of losses (each run's own file).
+"""
+
+import argparse
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+from transformers import CLIPTextModel
+
+from training import clip as clip_run
+from training import recogniser as recogniser_run
+from training import unet as unet_run
+from training import vae as vae_run
+from training.checkpoint import load_latest
+from training.data.postcards import PostcardConfig, Postcards, render_postcards
+from training.estimate import print_estimate
+from training.export import export_judge, export_pipeline
+from training.logbook import Logbook
+from training.loop import FitConfig, Progress
+from training.pictures import picture_array, picture_tensor
+from training.recipes import RECIPES, Recipe
+from training.tokenizer import Bpe, read_tokenizer
+
+TRAINING_SEED, HELD_OUT_SEED = 1, 2
+"""Streams of scenes. Evaluation draws from others."""
+LOG_EVERY_STEPS = 10
+
+Options = argparse.Namespace
+
+
+def chosen_recipe(options: Options) -> Recipe:
+    """Raises ValueError that lists the names if there is no such recipe."""
+    if options.recipe not in RECIPES:
+        raise ValueError(f"--recipe {options.recipe}: unknown; choose from {', '.join(RECIPES)}.")
+    return RECIPES[options.recipe]
+
+
+def with_steps(fit: FitConfig, options: Options) -> FitConfig:
+    if options.steps is None:
+        return fit
+    if options.steps < 1:
+        raise ValueError(f"--steps {options.steps}: must be at least 1.")
+    return replace(fit, total_steps=options.steps)
+
+
+def runs_folder(options: Options) -> Path:
+    return options.runs / options.recipe
+
+
+def training_postcards(options: Options) -> Postcards:
+    recipe = chosen_recipe(options)
+    config = PostcardConfig(world=recipe.world, seed=TRAINING_SEED, count=recipe.pictures, size=recipe.size)
+    return render_postcards(config, options.runs / "data")
+
+
+def held_out_postcards(options: Options) -> Postcards:
+    recipe = chosen_recipe(options)
+    config = PostcardConfig(world=recipe.world, seed=HELD_OUT_SEED, count=recipe.held_out_pictures, size=recipe.size)
+    return render_postcards(config, options.runs / "data")
+
+
+def scenes(options: Options) -> None:
+    print(f"{len(training_postcards(options))} training and {len(held_out_postcards(options))} held-out pictures.")
+
+
+def train_recogniser(options: Options) -> None:
+    recipe = chosen_recipe(options)
+    run = recipe.recogniser if options.part == "recogniser" else recipe.judge
+    run = replace(run, fit=with_steps(run.fit, options))
+    if options.dry_run:
+        return print_estimate(recogniser_run.build_recogniser(run), run.fit, name=options.part)
+    postcards, held_out = training_postcards(options), held_out_postcards(options)
+    pictures, codes = picture_tensor(held_out.images(list(range(len(held_out))))), recogniser_run.all_codes(held_out)
+    folder = runs_folder(options) / options.part
+
+    def report(progress: Progress, book: Logbook) -> None:
+        with progress.averaged() as objective:
+            counts = recogniser_run.field_accuracy(objective.recogniser, pictures, codes)  # type: ignore[arg-type]
+        scores = recogniser_run.group_accuracy(counts)
+        book.write(progress.step, {f"held_out/{name}": value for name, value in scores.items()})
+        tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+
+    progresses = recogniser_run.train(run, postcards, run_folder=folder, accelerator=_accelerator(options))
+    _watch(progresses, folder, run.fit, report=report)
+    recogniser_run.trained_recogniser(run, folder).save(folder / "final")
+
+
+def train_vae(options: Options) -> None:
+    recipe = chosen_recipe(options)
+    run = replace(recipe.vae, fit=with_steps(recipe.vae.fit, options))
+    if options.dry_run:
+        return print_estimate(vae_run.initial_vae(run), run.fit, name="vae")
+    folder = runs_folder(options) / "vae"
+    recogniser = _recogniser(options)
+    postcards, held_out = training_postcards(options), held_out_postcards(options)
+    shown = picture_tensor(held_out.images(list(range(min(256, len(held_out))))))
+    codes = recogniser_run.all_codes(held_out)[: len(shown)]
+    before = recogniser_run.group_accuracy(recogniser_run.field_accuracy(recogniser, shown, codes))
+
+    def report(progress: Progress, book: Logbook) -> None:
+        with progress.averaged() as objective:
+            decoded = vae_run.reconstruct(objective.vae, shown)  # type: ignore[arg-type]
+        after = recogniser_run.group_accuracy(recogniser_run.field_accuracy(recogniser, decoded, codes))
+        quality = vae_run.psnr(decoded, shown)
+        values = {"held_out/psnr": quality, **{f"held_out/{k}": v for k, v in after.items()}}
+        book.write(progress.step, values)
+        book.picture(progress.step, "reconstructions", _beside(shown[:16], decoded[:16]))
+        lines = ", ".join(f"{k} {v:.3f} of {before[k]:.3f}" for k, v in after.items())
+        tqdm.write(f"step {progress.step}: {quality:.2f} dB; {lines}")
+
+    progresses = vae_run.train(run, postcards, recogniser, run_folder=folder, accelerator=_accelerator(options))
+    _watch(progresses, folder, run.fit, report=report)
+    vae = vae_run.trained_vae(run, folder)
+    batches = (picture_tensor(postcards.images(list(range(i, i + 64)))) for i in range(0, min(5120, len(postcards)), 64))
+    vae_run.fold_statistics(vae, vae_run.latent_statistics(vae, batches))
+    vae.save_pretrained(folder / "final", safe_serialization=True)
+
+
+def train_clip(options: Options) -> None:
+    recipe = chosen_recipe(options)
+    run = replace(recipe.clip, fit=with_steps(recipe.clip.fit, options))
+    folder = runs_folder(options) / "clip"
+    if options.dry_run:
+        return print_estimate(clip_run.initial_clip(run), run.fit, name="clip")
+    postcards, held_out = training_postcards(options), held_out_postcards(options)
+    tokenizer = clip_run.prepare_tokenizer(run, postcards, folder=folder / "tokenizer")
+
+    def report(progress: Progress, book: Logbook) -> None:
+        with progress.averaged() as objective:
+            values = clip_run.score(run, objective, held_out, tokenizer)
+        book.write(progress.step, values)
+        tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
+
+    progresses = clip_run.train(run, postcards, tokenizer, run_folder=folder, accelerator=_accelerator(options))
+    _watch(progresses, folder, run.fit, report=report)
+    clip_run.export(run, tokenizer, run_folder=folder, folder=folder / "final")
+
+
+def train_unet(options: Options) -> None:
+    recipe = chosen_recipe(options)
+    run = replace(recipe.unet, fit=with_steps(recipe.unet.fit, options))
+    if options.prediction:
+        run = replace(run, prediction=options.prediction)
+    folder = runs_folder(options) / ("unet" if run.prediction == "flow" else f"unet-{run.prediction}")
+    vae, text_encoder, tokenizer = finished_vae(options), finished_text_encoder(options), finished_tokenizer(options)
+    data, held_out = (
+        unet_run.build_latent_set(run, cards, vae, text_encoder, tokenizer, folder=options.runs / "cache")
+        for cards in (training_postcards(options), held_out_postcards(options))
+    )
+    if options.dry_run:
+        return print_estimate(unet_run.initial_unet(run, data, None), run.fit, name="unet")
+
+    def report(progress: Progress, book: Logbook) -> None:
+        with progress.averaged() as objective:
+            assert isinstance(objective, unet_run.UNetObjective)
+            values = {
+                f"held_out/{name}": unet_run.validation_loss(objective, held_out, conditioning=name)
+                for name in ("true", "empty")
+            }
+            grid = unet_run.preview(run, objective.unet, vae, text_encoder, tokenizer, size=recipe.size)
+        book.write(progress.step, values)
+        book.picture(progress.step, "samples", grid)
+        tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
+
+    initial = options.init_from / "unet" if options.init_from else None
+    progresses = unet_run.train(run, data, initial=initial, run_folder=folder, accelerator=_accelerator(options))
+    _watch(progresses, folder, run.fit, report=report)
+
+
+def export(options: Options) -> None:
+    recipe = chosen_recipe(options)
+    print(export_pipeline(recipe, options.runs, out=options.out, base=options.init_from))
+    if options.judge_out:
+        print(export_judge(recipe, options.runs, out=options.judge_out))
+
+
+def evaluate(options: Options) -> None:
+    from training.evaluation.report import evaluate_folder
+
+    evaluate_folder(
+        options.model,
+        recipe=chosen_recipe(options),
+        judge_folder=options.judge or runs_folder(options) / "judge" / "final",
+        out=options.out or runs_folder(options) / "report",
+        prompts=options.prompts,
+        pairs=options.pairs,
+    )
+
+
+def finished_vae(options: Options) -> AutoencoderKL:
+    folder = _finished(runs_folder(options) / "vae" / "final", "vae")
+    return AutoencoderKL.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
+
+
+def finished_text_encoder(options: Options) -> CLIPTextModel:
+    folder = _finished(runs_folder(options) / "clip" / "final", "clip") / "text_encoder"
+    return CLIPTextModel.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
+
+
+def finished_tokenizer(options: Options) -> Bpe:
+    return read_tokenizer(_finished(runs_folder(options) / "clip" / "final", "clip") / "tokenizer")
+
+
+def _recogniser(options: Options) -> Any:
+    return recogniser_run.Recogniser.load(_finished(runs_folder(options) / "recogniser" / "final", "recogniser"))
+
+
+def _finished(folder: Path, part: str) -> Path:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing; run `python -m training {part}` with this recipe first.")
+    return folder
+
+
+def _accelerator(options: Options) -> Accelerator:
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    return Accelerator(mixed_precision=options.precision, cpu=not torch.cuda.is_available())
+
+
+def _watch(
+    progresses: Iterator[Progress],
+    folder: Path,
+    fit: FitConfig,
+    *,
+    report: Callable[[Progress, Logbook], None],
+) -> None:
+    """Follow a run: progress bar, log lines, and `report` whenever a checkpoint is due."""
+    latest = load_latest(folder)
+    first = latest.step if latest else 0
+    if first >= fit.total_steps:
+        print(f"{folder} is complete at step {first}.")
+    del latest
+    book = Logbook(folder, first_step=first)
+    bar = tqdm(total=fit.total_steps, initial=first, unit="step", desc=folder.name, mininterval=5)
+    losses: dict[str, float] = {}
+    for progress in progresses:
+        for name, value in progress.losses.items():
+            losses[name] = value if name not in losses else 0.95 * losses[name] + 0.05 * value
+        bar.update(1)
+        bar.set_postfix_str(f"loss {losses['loss']:.4f}, {progress.samples_per_second:.0f} samples/s", refresh=False)
+        if progress.step % LOG_EVERY_STEPS == 0:
+            facts = {"learning_rate": progress.learning_rate, "gradient_norm": progress.gradient_norm,
+                     "samples_per_second": progress.samples_per_second}  # fmt: skip
+            book.write(progress.step, {**{f"train/{k}": v for k, v in progress.losses.items()}, **facts})
+        if progress.step % fit.save_every_steps == 0 or progress.step == fit.total_steps:
+            report(progress, book)
+    bar.close()
+    book.close()
+
+
+def _beside(first: Tensor, second: Tensor) -> Image.Image:
+    """Two rows of pictures for each eight: `first` above `second`."""
+    rows = []
+    for i in range(0, len(first), 8):
+        rows += [np.concatenate(list(picture_array(p[i : i + 8])), axis=1) for p in (first, second)]
+    return Image.fromarray(np.concatenate(rows))
+
+
+COMMANDS: dict[str, Callable[[Options], None]] = {
+    "scenes": scenes,
+    "recogniser": train_recogniser,
+    "judge": train_recogniser,
+    "vae": train_vae,
+    "clip": train_clip,
+    "unet": train_unet,
+    "export": export,
+    "evaluate": evaluate,
+}

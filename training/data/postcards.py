@@ -1,0 +1,122 @@
+"""A rendered set of postcards on disk: pictures in memory-mapped chunks, and what can be seen in each.
+
+Knows nothing of networks. Rendering goes on where it was interrupted; a chunk is complete or absent.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from training.scenes.claims import Sight, sight_from
+from training.scenes.render import render
+from training.scenes.scene import Scene, sample_scene
+from training.scenes.world import World
+
+CHUNK = 512
+WORDS = frozenset({"caption.py", "claims.py", "phrases.py", "words.py"})
+"""Source files of the scenes that no pixel depends on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostcardConfig:
+    """Which postcards: scenes 0..count-1 of stream `seed` of a world, at one size."""
+
+    world: World
+    seed: int
+    count: int
+    size: int = 128
+
+    @property
+    def key(self) -> str:
+        """Content key: world, seed, size and the source of the drawing; `count` only adds chunks."""
+        source = hashlib.sha256()
+        for path in sorted((Path(__file__).parents[1] / "scenes").glob("*.py")):
+            if path.name not in WORDS:
+                source.update(path.read_bytes())
+        facts = json.dumps([asdict(self.world), self.seed, self.size, source.hexdigest()], sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()[:12]
+
+
+class Postcards:
+    """Random access to a rendered set: `images`, `scene(i)`, `sight(i)`."""
+
+    def __init__(self, folder: Path, config: PostcardConfig):
+        self.config, self.folder = config, folder
+        numbers = range(_chunks(config.count))
+        self._images = [np.load(folder / f"chunk-{n:05d}.npy", mmap_mode="r") for n in numbers]
+        self._sights: list[list[Any]] = [
+            json.loads((folder / f"chunk-{n:05d}.json").read_text()) for n in numbers
+        ]
+
+    def __len__(self) -> int:
+        return self.config.count
+
+    def images(self, indices: list[int]) -> NDArray[np.uint8]:
+        """Pictures uint8 [n, size, size, 3]."""
+        return np.stack([self._images[i // CHUNK][i % CHUNK] for i in indices])
+
+    def scene(self, index: int) -> Scene:
+        return sample_scene(self.config.seed, index, self.config.world)
+
+    def sight(self, index: int) -> Sight:
+        things, colors, garments, weather = self._sights[index // CHUNK][index % CHUNK]
+        return Sight(
+            things_seen=tuple(map(bool, things)),
+            colors_seen=tuple(map(bool, colors)),
+            garments_seen=tuple(tuple(map(bool, g)) for g in garments),
+            weather_seen=bool(weather),
+        )
+
+    def __iter__(self) -> Iterator[tuple[Scene, Sight]]:
+        return ((self.scene(i), self.sight(i)) for i in range(len(self)))
+
+
+def render_postcards(config: PostcardConfig, root: Path, *, processes: int | None = None) -> Postcards:
+    """Render what is missing of the set below `root`, in parallel with a progress bar, and open it.
+
+    The folder is named by the content key: changed scene code or settings make another folder, so that a stale
+    set is never read.
+    """
+    folder = root / f"postcards-{config.size}-{config.key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1))
+    missing = [n for n in range(_chunks(config.count)) if not (folder / f"chunk-{n:05d}.json").exists()]
+    if missing:
+        job = partial(_render_chunk, config=config, folder=folder)
+        with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
+            bar = tqdm(total=len(missing) * CHUNK, unit="scene", desc=f"rendering {config.size} px")
+            for _ in pool.map(job, missing):
+                bar.update(CHUNK)
+            bar.close()
+    return Postcards(folder, config)
+
+
+def _chunks(count: int) -> int:
+    return -(-count // CHUNK)
+
+
+def _render_chunk(number: int, *, config: PostcardConfig, folder: Path) -> None:
+    """Pictures first, the JSON that marks the chunk as complete last, both renamed into place."""
+    images, sights = [], []
+    for index in range(number * CHUNK, (number + 1) * CHUNK):
+        rendering = render(sample_scene(config.seed, index, config.world), config.size)
+        sight = sight_from(rendering.visibility, weather_seen=rendering.weather_seen)
+        images.append(rendering.image)
+        sights.append([sight.things_seen, sight.colors_seen, sight.garments_seen, sight.weather_seen])
+    pixels, words = folder / f"chunk-{number:05d}.npy", folder / f"chunk-{number:05d}.json"
+    partial_path = folder / f"partial-{number:05d}.npy"
+    np.save(partial_path, np.stack(images))
+    os.replace(partial_path, pixels)
+    partial_words = words.with_suffix(".partial")
+    partial_words.write_text(json.dumps(sights))
+    os.replace(partial_words, words)

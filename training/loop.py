@@ -1,0 +1,265 @@
+"""The one training loop: a generator of `Progress`; the run is its `for` body.
+
+Knows nothing of pictures, captions or diffusion: an objective is an `nn.Module` whose `forward(batch)` returns
+named losses with their sum as "loss", and `batch_at(step)` is a pure function that gives the global batch.
+"""
+
+import hashlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from training.checkpoint import Checkpoint, load_latest, save_checkpoint
+from training.optim import (
+    OptimizerConfig,
+    build_optimizer,
+    learning_rate_at,
+    load_optimizer_tensors,
+    optimizer_tensors,
+)
+
+Batch = dict[str, Tensor]
+AVERAGE_WARMUP_POWER = 0.75
+"""Exponent of the moving average's warm-up, decay(n) = 1 - (1 + n)^-0.75, for runs of up to 10^5 steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How long and in which rhythm a run goes on."""
+
+    optimizer: OptimizerConfig
+    total_steps: int
+    batch_size: int
+    """Samples of one optimizer step, over all processes."""
+    average_decay: float = 0.999
+    """Largest decay of the exponential moving average of the weights, which is what a run delivers."""
+    save_every_steps: int = 500
+    keep_checkpoints: int = 2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one optimizer step did."""
+
+    step: int
+    """Steps done so far, this one included."""
+    losses: dict[str, float]
+    learning_rate: float
+    gradient_norm: float
+    samples_per_second: float
+    """Mean since this process started, saving and previews left out."""
+    averaged: Callable[[], AbstractContextManager[nn.Module]]
+    """A context in which the objective holds the averaged weights."""
+
+
+class RunFolderError(ValueError):
+    """The run folder was made by another recipe."""
+
+
+def fingerprint(*configs: object) -> str:
+    """SHA-256 over dataclasses and plain values: equal exactly if the runs would compute the same weights."""
+    plain = [asdict(c) if is_dataclass(c) and not isinstance(c, type) else c for c in configs]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def fit(
+    objective: nn.Module,
+    batch_at: Callable[[int], Batch],
+    *,
+    config: FitConfig,
+    run_folder: Path,
+    accelerator: Accelerator,
+    identity: str,
+) -> Iterator[Progress]:
+    """Train `objective` to `config.total_steps`, resuming from `run_folder` where it holds a checkpoint.
+
+    Args:
+        objective: its trainable parameters are optimized and averaged; its buffers are not saved.
+        batch_at: step -> the global batch, dict of tensors with `config.batch_size` rows (scalars have no rows).
+            Every random draw of the step is in it. Each process takes its own rows.
+        identity: `fingerprint(...)` of what decides the weights; a run folder with another one raises.
+    Yields:
+        one `Progress` a step. SIGINT saves a checkpoint after the current step and then raises KeyboardInterrupt.
+    """
+    optimizer = build_optimizer(objective, config.optimizer)
+    trainable = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+    average = EMAModel(
+        list(trainable.values()),
+        decay=config.average_decay,
+        use_ema_warmup=True,
+        power=AVERAGE_WARMUP_POWER,
+        foreach=True,
+    )
+    start = 0
+    checkpoint = load_latest(run_folder)
+    if checkpoint is not None:
+        start = _restore(checkpoint, trainable, optimizer, average, identity=identity, run_folder=run_folder)
+    average.to(accelerator.device)
+    model, optimizer = accelerator.prepare(objective, optimizer)
+    model.train()
+
+    def save(step: int) -> None:
+        if accelerator.is_main_process:
+            tensors = _tensors(trainable, optimizer, average)
+            facts = {"identity": identity, "average_steps": average.optimization_step}
+            save_checkpoint(run_folder, step=step, tensors=tensors, facts=facts, keep=config.keep_checkpoints)
+        accelerator.wait_for_everyone()
+
+    busy_seconds = 0.0
+    with _interrupt_flag() as interrupted:
+        for step in range(start, config.total_steps):
+            began = time.perf_counter()
+            learning_rate = learning_rate_at(step, total_steps=config.total_steps, config=config.optimizer)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            batch = _own_rows(batch_at(step), accelerator)
+            with accelerator.autocast():
+                losses = model(batch)
+            accelerator.backward(losses["loss"])
+            norm = accelerator.clip_grad_norm_(list(trainable.values()), config.optimizer.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            average.step(list(trainable.values()))
+            values = {name: float(value.detach()) for name, value in losses.items()}
+            _refuse_nan(values, step)
+            busy_seconds += time.perf_counter() - began
+            done = step + 1
+            if done % config.save_every_steps == 0 or done == config.total_steps or interrupted.is_set():
+                save(done)
+            yield Progress(
+                step=done,
+                losses=values,
+                learning_rate=learning_rate,
+                gradient_norm=float(norm) if norm is not None else float("nan"),
+                samples_per_second=(done - start) * config.batch_size / busy_seconds,
+                averaged=lambda: _averaged(objective, average, list(trainable.values())),
+            )
+            if interrupted.is_set():
+                raise KeyboardInterrupt(f"saved at step {done}; the same command goes on from there.")
+
+
+def averaged_weights(run_folder: Path) -> tuple[dict[str, Tensor], int]:
+    """The averaged weights of a run's newest checkpoint, by parameter name, and its step.
+
+    Raises:
+        FileNotFoundError: the run has no checkpoint yet.
+    """
+    checkpoint = load_latest(run_folder)
+    if checkpoint is None:
+        raise FileNotFoundError(f"{run_folder} holds no checkpoint; run the training of this part first.")
+    return {
+        name.removeprefix("average."): value
+        for name, value in checkpoint.tensors.items()
+        if name.startswith("average.")
+    }, checkpoint.step
+
+
+def load_averaged(module: nn.Module, run_folder: Path, *, prefix: str = "") -> int:
+    """Load a run's averaged weights below `prefix` into `module`; returns the run's step."""
+    weights, step = averaged_weights(run_folder)
+    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    missing, unexpected = module.load_state_dict(own, strict=False)
+    buffers = {name for name, _ in module.named_buffers()}
+    if unexpected or set(missing) - buffers:
+        raise RunFolderError(f"{run_folder} does not hold this network; it was made by another recipe.")
+    return step
+
+
+def _tensors(
+    trainable: dict[str, nn.Parameter], optimizer: Any, average: EMAModel
+) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for (name, parameter), shadow in zip(trainable.items(), average.shadow_params, strict=True):
+        tensors[f"model.{name}"] = parameter.detach()
+        tensors[f"average.{name}"] = shadow
+    tensors.update({f"optimizer.{name}": value for name, value in optimizer_tensors(optimizer).items()})
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
+
+
+def _restore(
+    checkpoint: Checkpoint,
+    trainable: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    average: EMAModel,
+    *,
+    identity: str,
+    run_folder: Path,
+) -> int:
+    if checkpoint.facts["identity"] != identity:
+        raise RunFolderError(
+            f"run folder {run_folder} was made by another recipe or data set; "
+            "choose another --runs folder, or delete this one."
+        )
+    with torch.no_grad():
+        for (name, parameter), shadow in zip(trainable.items(), average.shadow_params, strict=True):
+            parameter.copy_(checkpoint.tensors[f"model.{name}"])
+            shadow.copy_(checkpoint.tensors[f"average.{name}"])
+    average.optimization_step = int(checkpoint.facts["average_steps"])
+    state = {
+        name.removeprefix("optimizer."): value
+        for name, value in checkpoint.tensors.items()
+        if name.startswith("optimizer.")
+    }
+    load_optimizer_tensors(optimizer, state)
+    return checkpoint.step
+
+
+def _own_rows(batch: Batch, accelerator: Accelerator) -> Batch:
+    """This process's share of the global batch, on its device."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    return {
+        name: (value[rank::world] if value.ndim else value).to(accelerator.device)
+        for name, value in batch.items()
+    }
+
+
+def _refuse_nan(losses: dict[str, float], step: int) -> None:
+    bad = [name for name, value in losses.items() if value != value]
+    if bad:
+        raise FloatingPointError(
+            f"step {step}: {', '.join(bad)} is not a number; lower the learning rate; checkpoints are untouched."
+        )
+
+
+@contextmanager
+def _averaged(objective: nn.Module, average: EMAModel, parameters: list[nn.Parameter]) -> Iterator[nn.Module]:
+    average.store(parameters)
+    average.copy_to(parameters)
+    objective.eval()
+    try:
+        with torch.no_grad():
+            yield objective
+    finally:
+        average.restore(parameters)
+        objective.train()
+
+
+@contextmanager
+def _interrupt_flag() -> Iterator[threading.Event]:
+    """SIGINT sets the flag instead of striking in the middle of an optimizer step; a second one kills at once."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def on_interrupt(_signal: int, _frame: object) -> None:
+        if flag.is_set():
+            raise KeyboardInterrupt
+        flag.set()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,56 @@
+"""The optimizer of every run: AdamW, its learning rate over time, and its state as named tensors.
+
+Knows nothing of what is being optimized.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW (arXiv 1711.05101) with a trapezoid learning rate: warm-up, constant, linear cool-down."""
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    """Of matrices and convolutions only; biases, norms and scalars are not decayed."""
+    max_grad_norm: float = 1.0
+    warmup_steps: int = 100
+    cooldown_fraction: float = 0.25
+    """The last part of the run, in which the learning rate falls linearly to zero."""
+
+
+def learning_rate_at(step: int, *, total_steps: int, config: OptimizerConfig) -> float:
+    """Learning rate of optimizer step `step`, counted from 0."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    cooldown_steps = max(1, int(total_steps * config.cooldown_fraction))
+    cool = min(1.0, (total_steps - step) / (cooldown_steps + 1))
+    return config.learning_rate * min(warm, cool)
+
+
+def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters of `module`, decayed and undecayed in two groups."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as a flat dict `{index}.{name}`, for a safetensors file."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave; the parameter groups stay as they are."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

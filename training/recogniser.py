@@ -1,0 +1,118 @@
+"""Run 0: recognisers that read a scene's record from its picture, for the perceptual loss and as judges.
+
+Knows nothing of latents or captions. Recogniser 1 serves losses; recogniser 2 only judges.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ldm_pipeline.judge import Recogniser, RecogniserConfig
+from training.claims import FIELDS, NOT_CLAIMED
+from training.data.postcards import Postcards
+from training.data.records import record_codes
+from training.draws import generator, samples_at
+from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
+from training.pictures import picture_tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecogniserRun:
+    """One recogniser: its shape and its training."""
+
+    fit: FitConfig
+    widths: tuple[int, ...] = (24, 48, 96, 128, 160)
+    blocks: int = 1
+    seed: int = 1
+    noise: float = 0.06
+    """Largest standard deviation of the noise added to training pictures (range [-1, 1]), so that a
+    reconstruction's or a sample's small defects do not derail the answers."""
+
+
+class RecogniserObjective(nn.Module):
+    """Mean cross-entropy over the fields that the picture tells."""
+
+    def __init__(self, recogniser: Recogniser):
+        super().__init__()
+        self.recogniser = recogniser
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        answers = self.recogniser(batch["pictures"])
+        losses = [
+            F.cross_entropy(logits.float(), batch["codes"][:, i], ignore_index=NOT_CLAIMED, reduction="sum")
+            for i, logits in enumerate(answers)
+        ]
+        told = (batch["codes"] != NOT_CLAIMED).sum().clamp(min=1)
+        return {"loss": torch.stack(losses).sum() / told}
+
+
+def build_recogniser(run: RecogniserRun) -> Recogniser:
+    """An untrained recogniser; its initial weights are a function of `run.seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator(run.seed, "recogniser").get_state())
+        return Recogniser(RecogniserConfig(widths=run.widths, blocks=run.blocks, fields=FIELDS))
+
+
+def all_codes(postcards: Postcards) -> Tensor:
+    """Record codes int64 [pictures, fields] of a whole set."""
+    return torch.from_numpy(np.stack([record_codes(scene, sight) for scene, sight in postcards]))
+
+
+def train(
+    run: RecogniserRun, postcards: Postcards, *, run_folder: Path, accelerator: Accelerator
+) -> Iterator[Progress]:
+    """Train on rendered scenes; yields `Progress`."""
+    codes = all_codes(postcards)
+
+    def batch_at(step: int) -> Batch:
+        indices = samples_at(run.seed, step, batch_size=run.fit.batch_size, count=len(postcards))
+        pictures = picture_tensor(postcards.images(indices.tolist()))
+        draws = generator(run.seed, "noise", step)
+        strength = torch.rand(len(indices), 1, 1, 1, generator=draws) * run.noise
+        pictures = pictures + strength * torch.randn(pictures.shape, generator=draws)
+        return {"pictures": pictures.contiguous(memory_format=torch.channels_last), "codes": codes[indices]}
+
+    objective = RecogniserObjective(build_recogniser(run)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    identity = fingerprint("recogniser", run.widths, run.blocks, run.seed, run.noise, run.fit.optimizer,
+                           run.fit.batch_size, run.fit.average_decay, postcards.config.key)  # fmt: skip
+    yield from fit(
+        objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
+    )
+
+
+def trained_recogniser(run: RecogniserRun, run_folder: Path) -> Recogniser:
+    """The averaged weights of a run's newest checkpoint, ready to read pictures."""
+    recogniser = build_recogniser(run)
+    load_averaged(recogniser, run_folder, prefix="recogniser.")
+    return recogniser.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def field_accuracy(recogniser: Recogniser, pictures: Tensor, codes: Tensor) -> dict[str, tuple[int, int]]:
+    """Right answers and questions of each field, for pictures [-1, 1] [n, 3, height, width] and their codes."""
+    right = torch.zeros(len(FIELDS), dtype=torch.int64)
+    told = torch.zeros(len(FIELDS), dtype=torch.int64)
+    for first in range(0, len(pictures), 64):
+        classes = recogniser.read(pictures[first : first + 64]).classes
+        truth = codes[first : first + 64]
+        right += ((classes == truth) & (truth != NOT_CLAIMED)).sum(dim=0)
+        told += (truth != NOT_CLAIMED).sum(dim=0)
+    return {name: (int(right[i]), int(told[i])) for i, (name, _) in enumerate(FIELDS)}
+
+
+def group_accuracy(counts: dict[str, tuple[int, int]]) -> dict[str, float]:
+    """Shares in [0, 1] by kind of question: city, weather, time, present, color, count, side, garment ..."""
+    sums: dict[str, list[int]] = {}
+    for name, (right, told) in counts.items():
+        parts = name.split(".")
+        group = f"garment {parts[2]}" if len(parts) == 3 else parts[-1]
+        entry = sums.setdefault(group, [0, 0])
+        entry[0] += right
+        entry[1] += told
+    return {group: right / told for group, (right, told) in sums.items() if told}

@@ -1,0 +1,259 @@
+"""Run 3: the latent UNet, conditioned on token states, with caption dropout for classifier-free guidance.
+
+Knows nothing of pixels: it sees cached latents and cached token states.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPTextModel
+
+from ldm_pipeline.images import contact_sheet
+from ldm_pipeline.pipeline import LatentDiffusionPipeline
+from training.data.cache import cached, content_key
+from training.data.postcards import Postcards
+from training.draws import generator, samples_at
+from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
+from training.networks import UNetShape, build_unet
+from training.pictures import picture_tensor
+from training.scenes.caption import draw_caption
+from training.targets import Prediction, matching_scheduler, noisy_batch
+from training.tokenizer import Bpe
+
+VALIDATION_LEVELS = 8
+PREVIEW_PROMPTS = (
+    "Paris on a rainy day",
+    "Cairo at sunset",
+    "a red bus in London",
+    "snow in Tokyo",
+    "Venice at night",
+    "two black cats in Rome on a sunny day",
+    "a dog wearing a beret and a black turtleneck",
+    "the Taj Mahal in fog, a yellow balloon",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetRun:
+    """One UNet: its shape, its objective and its training."""
+
+    fit: FitConfig
+    shape: UNetShape = UNetShape()
+    seed: int = 4
+    prediction: Prediction = "flow"
+    shift: float = 1.0
+    """Of the flow's noise levels; 1 at 128 px, 2 at 256."""
+    empty_share: float = 0.1
+    """Share of captions replaced by the empty string, for classifier-free guidance (arXiv 2207.12598)."""
+    half_size_steps: int = 0
+    """The first so many steps see latents of half the size, at `half_size_batch` rows: a quarter of the cost."""
+    half_size_batch: int = 128
+    captions_per_picture: int = 4
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """Everything the UNet sees of a data set, as memory-mapped fp16."""
+
+    whole: NDArray[np.float16]
+    """Posterior mean and standard deviation, scaled: [pictures, 2 c, h, w]."""
+    half: NDArray[np.float16]
+    """The same of the pictures at half size."""
+    states: NDArray[np.float16]
+    """Token states [pictures, captions, 77, width]."""
+    empty: Tensor
+    """Token states of the empty string [77, width]."""
+    key: str
+
+
+class UNetObjective(nn.Module):
+    """Weighted squared error of the prediction."""
+
+    def __init__(self, unet: UNet2DConditionModel, run: UNetRun):
+        super().__init__()
+        self.unet, self.run = unet, run
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self.squared_errors(batch).mean()}
+
+    def squared_errors(self, batch: Batch) -> Tensor:
+        """Weighted mean squared error of each sample, [batch]."""
+        mean, std = batch["latents"].chunk(2, dim=1)
+        x_0 = mean + std * batch["posterior_noise"]
+        run = self.run
+        noisy = noisy_batch(x_0, batch["noise"], batch["uniform"], prediction=run.prediction, shift=run.shift)
+        x_t = noisy.x_t.contiguous(memory_format=torch.channels_last)
+        predicted = self.unet(x_t, noisy.timesteps, batch["states"]).sample.float()
+        return noisy.weight * ((predicted - noisy.target) ** 2).mean(dim=(1, 2, 3))
+
+
+@torch.no_grad()
+def encode_latents(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Scaled posterior mean and standard deviation [batch, 2 c, h/8, w/8] of pictures in [-1, 1]."""
+    posterior = vae.encode(pictures.contiguous(memory_format=torch.channels_last)).latent_dist  # type: ignore[union-attr]
+    return torch.cat([posterior.mean, posterior.std], dim=1).float() * vae.config["scaling_factor"]
+
+
+@torch.no_grad()
+def encode_states(text_encoder: CLIPTextModel, ids: Tensor) -> Tensor:
+    """Token states [batch, 77, width] as the pipeline computes them (no attention mask)."""
+    return text_encoder(ids).last_hidden_state
+
+
+def build_latent_set(
+    run: UNetRun,
+    postcards: Postcards,
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    tokenizer: Bpe,
+    *,
+    folder: Path,
+) -> LatentSet:
+    """Encode what is missing of pictures and captions; the file names carry the content they were made from."""
+    vae_key = content_key(vae, postcards.config.key, len(postcards))
+    text_key = content_key(text_encoder, postcards.config.key, len(postcards), run.captions_per_picture, run.seed)
+    autocast = torch.autocast("cpu", torch.bfloat16)
+
+    def latents(first: int, last: int, factor: int) -> Tensor:
+        pictures = picture_tensor(postcards.images(list(range(first, last))))
+        if factor > 1:
+            pictures = nn.functional.avg_pool2d(pictures, factor)
+        return encode_latents(vae, pictures)
+
+    def states(first: int, last: int) -> Tensor:
+        texts = [
+            draw_caption(postcards.scene(i), postcards.sight(i), seed=run.seed * 1000 + n).text
+            for i in range(first, last)
+            for n in range(run.captions_per_picture)
+        ]
+        with autocast:
+            encoded = encode_states(text_encoder, tokenizer.encode(texts))
+        return encoded.unflatten(0, (last - first, run.captions_per_picture))
+
+    count = len(postcards)
+    return LatentSet(
+        whole=cached(folder / f"latents-{vae_key}.npy", lambda a, b: latents(a, b, 1), count=count, title="latents"),
+        half=cached(folder / f"half-{vae_key}.npy", lambda a, b: latents(a, b, 2), count=count, title="half size"),
+        states=cached(folder / f"states-{text_key}.npy", states, count=count, title="captions"),
+        empty=encode_states(text_encoder, tokenizer.encode([""]))[0],
+        key=f"{vae_key}-{text_key}",
+    )
+
+
+def training_batch(run: UNetRun, data: LatentSet, step: int) -> Batch:
+    """The global batch of a step: half-size latents first, whole ones later; a function of (seed, step)."""
+    half = step < run.half_size_steps
+    rows = run.half_size_batch if half else run.fit.batch_size
+    stream = "half" if half else "whole"
+    indices = samples_at(run.seed, step, batch_size=rows, count=len(data.whole)).tolist()
+    draws = generator(run.seed, stream, step)
+    variants = torch.randint(0, data.states.shape[1], (rows,), generator=draws).tolist()
+    dropped = torch.rand(rows, generator=draws) < run.empty_share
+    states = torch.from_numpy(np.stack([data.states[i, v] for i, v in zip(indices, variants, strict=True)])).float()
+    states[dropped] = data.empty
+    latents = torch.from_numpy(np.stack([(data.half if half else data.whole)[i] for i in indices])).float()
+    shape = (rows, latents.shape[1] // 2, *latents.shape[2:])
+    return {
+        "latents": latents,
+        "states": states,
+        "posterior_noise": torch.randn(shape, generator=draws),
+        "noise": torch.randn(shape, generator=draws),
+        "uniform": stratified(torch.rand(rows, 2, generator=draws)),
+    }
+
+
+def stratified(uniform: Tensor) -> Tensor:
+    """Spread the first column over equal bins of [0, 1), which lowers the variance of the loss (arXiv 2107.00630)."""
+    rows = len(uniform)
+    spread = (torch.arange(rows) + uniform[:, 0]) / rows
+    return torch.stack([spread, uniform[:, 1]], dim=1)
+
+
+def train(run: UNetRun, data: LatentSet, *, initial: Path | None = None, run_folder: Path, accelerator: Accelerator
+) -> Iterator[Progress]:  # fmt: skip
+    """Train on cached latents; yields `Progress`. `initial` is a UNet folder to start warm from."""
+    unet = initial_unet(run, data, initial)
+    objective = UNetObjective(unet, run)
+    objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    origin = content_key(unet) if initial is not None else "nothing"
+    identity = fingerprint("unet", replace(run, fit=replace(run.fit, total_steps=0, save_every_steps=0,
+                                                            keep_checkpoints=0)), data.key, origin)  # fmt: skip
+
+    def batch_at(step: int) -> Batch:
+        return training_batch(run, data, step)
+
+    yield from fit(
+        objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
+    )
+
+
+def initial_unet(run: UNetRun, data: LatentSet, initial: Path | None) -> UNet2DConditionModel:
+    """An untrained UNet, a function of `run.seed`, or the weights in the folder `initial`."""
+    if initial is not None:
+        return UNet2DConditionModel.from_pretrained(initial, use_safetensors=True, torch_dtype=torch.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator(run.seed, "unet").get_state())
+        return build_unet(run.shape, latent_channels=data.whole.shape[1] // 2, text_width=data.states.shape[-1])
+
+
+def trained_unet(run: UNetRun, run_folder: Path, *, latent_channels: int, text_width: int) -> UNet2DConditionModel:
+    """The averaged weights of the run's newest checkpoint."""
+    unet = build_unet(run.shape, latent_channels=latent_channels, text_width=text_width)
+    load_averaged(unet, run_folder, prefix="unet.")
+    return unet.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def validation_loss(objective: UNetObjective, data: LatentSet, *, conditioning: Literal["true", "empty"] = "true"
+) -> float:  # fmt: skip
+    """Mean loss over a held-out set at `VALIDATION_LEVELS` fixed noise levels and fixed noise."""
+    rows = len(data.whole)
+    draws = generator(0, "validation")
+    latents = torch.from_numpy(np.array(data.whole)).float()
+    shape = (rows, latents.shape[1] // 2, *latents.shape[2:])
+    noise, posterior_noise = torch.randn(shape, generator=draws), torch.randn(shape, generator=draws)
+    states = torch.from_numpy(np.array(data.states[:, 0])).float()
+    if conditioning == "empty":
+        states = data.empty.expand_as(states)
+    total = 0.0
+    for level in range(VALIDATION_LEVELS):
+        uniform = torch.stack([torch.full((rows,), (level + 0.5) / VALIDATION_LEVELS), torch.ones(rows)], dim=1)
+        for part in torch.arange(rows).split(64):
+            batch = {"latents": latents[part], "states": states[part], "noise": noise[part],
+                     "posterior_noise": posterior_noise[part], "uniform": uniform[part]}  # fmt: skip
+            total += float(objective.squared_errors(batch).sum())
+    return total / (rows * VALIDATION_LEVELS)
+
+
+@torch.no_grad()
+def preview(
+    run: UNetRun,
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    tokenizer: Bpe,
+    *,
+    size: int,
+) -> Image.Image:
+    """The same eight prompts with the same seeds each time, drawn by the real pipeline."""
+    pipe = LatentDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer.transformers,
+        unet=unet,
+        scheduler=matching_scheduler(run.prediction),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    prompts = list(PREVIEW_PROMPTS)
+    drawn = pipe(prompts, seed=list(range(len(prompts))), num_inference_steps=14, guidance_scale=4.0,
+                 height=size, width=size).images  # fmt: skip
+    return contact_sheet(drawn, columns=4)

@@ -1,0 +1,179 @@
+"""Run 1: the VAE that takes pictures to latents and back, with its latent statistics folded into the weights.
+
+Knows nothing of captions or diffusion.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ldm_pipeline.judge import Recogniser
+from training.data.postcards import Postcards
+from training.draws import generator, samples_at
+from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
+from training.networks import VaeShape, build_vae
+from training.pictures import picture_tensor
+
+FOLDED_SCALING_FACTOR = 0.18215
+"""Stable Diffusion's; single-file loaders and other tools fall back to it, so we make it exact."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeRun:
+    """One VAE: its shape, its losses and its training."""
+
+    fit: FitConfig
+    shape: VaeShape = VaeShape()
+    seed: int = 2
+    crop: int = 64
+    """Pixels of the square crops that most steps see."""
+    whole_every: int = 8
+    """Every so manieth step sees whole pictures (a quarter as many), so that the picture's scale is covered too."""
+    gradient_weight: float = 0.7
+    """Of the L1 distance of horizontal and vertical differences, at two scales."""
+    feature_weight: float = 0.15
+    """Of the distance of recogniser 1's activations."""
+    kl_weight: float = 1e-6
+
+
+class VaeObjective(nn.Module):
+    """L1 + differences + recogniser features + KL (arXiv 1312.6114; latent diffusion: arXiv 2112.10752, eq. 25)."""
+
+    def __init__(self, vae: AutoencoderKL, recogniser: Recogniser, run: VaeRun):
+        super().__init__()
+        self.vae, self.run = vae, run
+        self.recogniser = recogniser.requires_grad_(False)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        pictures = batch["pictures"]
+        posterior = self.vae.encode(pictures).latent_dist  # type: ignore[union-attr]
+        latents = posterior.mean + posterior.std * batch["noise"]
+        decoded = self.vae.decode(latents).sample.float()  # type: ignore[union-attr]
+        pixel = F.l1_loss(decoded, pictures)
+        gradient = gradient_distance(decoded, pictures)
+        features = self._feature_distance(decoded, pictures)
+        kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
+        run = self.run
+        loss = pixel + run.gradient_weight * gradient + run.feature_weight * features + run.kl_weight * kl
+        return {"loss": loss, "pixel": pixel, "gradient": gradient, "features": features, "kl": kl}
+
+    def _feature_distance(self, decoded: Tensor, pictures: Tensor) -> Tensor:
+        """Mean over the first three stages of the L1 distance relative to the activations' own size."""
+        with torch.no_grad():
+            wanted = self.recogniser.features(pictures)[:3]
+        got = self.recogniser.features(decoded.to(pictures.dtype))[:3]
+        distances = [F.l1_loss(g, w) / (w.abs().mean() + 1e-6) for g, w in zip(got, wanted, strict=True)]
+        return torch.stack([d.float() for d in distances]).mean()
+
+
+def gradient_distance(first: Tensor, second: Tensor) -> Tensor:
+    """L1 distance of neighboring pixels' differences, at full and half resolution."""
+    total = first.new_zeros(())
+    for factor in (1, 2):
+        error = F.avg_pool2d(first - second, factor) if factor > 1 else first - second
+        total = total + (error[..., 1:] - error[..., :-1]).abs().mean()
+        total = total + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    return total / 2
+
+
+def train(
+    run: VaeRun, postcards: Postcards, recogniser: Recogniser, *, run_folder: Path, accelerator: Accelerator
+) -> Iterator[Progress]:
+    """Train on crops of rendered scenes; yields `Progress`."""
+    size = postcards.config.size
+
+    def batch_at(step: int) -> Batch:
+        whole = size <= run.crop or step % run.whole_every == run.whole_every - 1
+        side = size if whole else run.crop
+        rows = max(1, run.fit.batch_size * run.crop**2 // size**2) if whole else run.fit.batch_size
+        indices = samples_at(run.seed, step, batch_size=run.fit.batch_size, count=len(postcards))[:rows]
+        draws = generator(run.seed, "crop", step)
+        corners = torch.randint(0, size - side + 1, (rows, 2), generator=draws).tolist()
+        images = postcards.images(indices.tolist())
+        pictures = torch.stack(
+            [picture_tensor(i[y : y + side, x : x + side]) for i, (y, x) in zip(images, corners, strict=True)]
+        )
+        shape = (rows, run.shape.latent_channels, side // 8, side // 8)
+        noise = torch.randn(shape, generator=draws)
+        return {"pictures": pictures.contiguous(memory_format=torch.channels_last), "noise": noise}
+
+    objective = VaeObjective(initial_vae(run), recogniser, run)
+    objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    identity = fingerprint("vae", run.shape, run.seed, run.crop, run.whole_every, run.gradient_weight,
+                           run.feature_weight, run.kl_weight, run.fit.optimizer, run.fit.batch_size,
+                           run.fit.average_decay, postcards.config.key)  # fmt: skip
+    yield from fit(
+        objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
+    )
+
+
+def initial_vae(run: VaeRun) -> AutoencoderKL:
+    """An untrained VAE, a function of `run.seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator(run.seed, "vae").get_state())
+        return build_vae(run.shape)
+
+
+def trained_vae(run: VaeRun, run_folder: Path) -> AutoencoderKL:
+    """The averaged weights of the run's newest checkpoint, latent statistics not yet folded in."""
+    vae = build_vae(run.shape)
+    load_averaged(vae, run_folder, prefix="vae.")
+    return vae.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """Per-channel mean and standard deviation of a VAE's latents, [channels]."""
+
+    mean: Tensor
+    std: Tensor
+
+
+@torch.no_grad()
+def latent_statistics(vae: AutoencoderKL, pictures: Iterator[Tensor]) -> LatentStatistics:
+    """Over batches of pictures [-1, 1]: of sampled latents, so the posterior's variance counts too."""
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for batch in pictures:
+        posterior = vae.encode(batch).latent_dist  # type: ignore[union-attr]
+        total = total + posterior.mean.double().sum(dim=(0, 2, 3))
+        squares = squares + (posterior.mean.double() ** 2 + posterior.var.double()).sum(dim=(0, 2, 3))
+        count += posterior.mean[:, 0].numel()
+    mean = total / count
+    return LatentStatistics(mean=mean.float(), std=(squares / count - mean**2).sqrt().float())
+
+
+@torch.no_grad()
+def fold_statistics(vae: AutoencoderKL, statistics: LatentStatistics) -> None:
+    """Change the two 1x1 convolutions so that latents x 0.18215 have mean 0 and standard deviation 1 per channel.
+
+    Exact: `quant_conv` gives (z - mean) / (0.18215 std) and `post_quant_conv` undoes it, so pictures stay the same.
+    """
+    scale = statistics.std * FOLDED_SCALING_FACTOR
+    channels = len(scale)
+    encode, decode = vae.quant_conv, vae.post_quant_conv
+    assert encode is not None and encode.bias is not None and decode is not None and decode.bias is not None
+    encode.weight[:channels] /= scale[:, None, None, None]
+    encode.bias[:channels] = (encode.bias[:channels] - statistics.mean) / scale
+    encode.bias[channels:] -= 2 * scale.log()  # rows of the log variance
+    decode.bias += decode.weight[:, :, 0, 0] @ statistics.mean
+    decode.weight *= scale[None, :, None, None]
+
+
+def psnr(decoded: Tensor, pictures: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB, mean over pictures in [-1, 1] (peak 2)."""
+    errors = ((decoded.clamp(-1, 1) - pictures) ** 2).mean(dim=(1, 2, 3))
+    return float((10 * torch.log10(4 / errors.clamp(min=math.ulp(1.0)))).mean())
+
+
+@torch.no_grad()
+def reconstruct(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Pictures through the posterior's mean and back, clamped to [-1, 1]."""
+    parts = [vae.decode(vae.encode(p).latent_dist.mean).sample for p in pictures.split(32)]  # type: ignore[union-attr]
+    return torch.cat(parts).clamp(-1, 1)
