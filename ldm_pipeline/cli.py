@@ -110,15 +110,11 @@ def generate(options: argparse.Namespace) -> int:
     """Draws and saves one picture after the other, so that what is done stays done; prints each new path."""
     request = _check_before_loading(options)
 
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
+    _quiet_libraries()
     from ldm_pipeline.images import open_picture
     from ldm_pipeline.loading import load_pipeline
     from ldm_pipeline.saving import save_pictures
 
-    diffusers.utils.logging.disable_progress_bar()  # bars of loading; the bar of each picture stays
-    transformers.utils.logging.disable_progress_bar()
     image = open_picture(options.image) if options.image else None
     mask_image = open_picture(options.mask) if options.mask else None
     pipeline = load_pipeline(
@@ -195,6 +191,16 @@ def _check_before_loading(options: argparse.Namespace) -> GenerationRequest:
     )
     options.out.mkdir(parents=True, exist_ok=True)
     return request
+
+
+def _quiet_libraries() -> None:
+    """Silences bars of loading and notes to programmers, e.g. on packages that drawing does not need."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
 
 
 def _size(text: str) -> tuple[int, int]:

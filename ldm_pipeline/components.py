@@ -99,7 +99,7 @@ class LatentDiffusionComponents(
         """Open a pipeline folder, or a repository by name; without arguments the bundled model.
 
         Takes diffusers' arguments. Weights load as float32 unless `dtype` says otherwise, whatever they are
-        saved as. Only safetensors and stock components are opened, and no code from the folder is run: ValueError.
+        saved as. ValueError for anything but safetensors and stock components: no code from a folder is run.
         """
         place = (
             folders.bundled_folder()

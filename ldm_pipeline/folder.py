@@ -56,7 +56,7 @@ ALLOWED_COMPONENTS: dict[str, set[tuple[str, str]]] = {
 
 
 def bundled_folder(name: str = "postcards") -> Path:
-    """Give the folder of a model that came with this package; otherwise ValueError, naming those there are."""
+    """Give the folder of a bundled model; ValueError, naming those there are, for another name."""
     folder = MODELS / name
     if not name.isidentifier() or not folder.is_dir():
         there = sorted(path.name for path in MODELS.glob("*") if path.is_dir())

@@ -61,7 +61,7 @@ def as_pictures(image: PictureInput, *, size: tuple[int, int] | None = None) -> 
 def as_masks(mask: PictureInput, *, size: tuple[int, int] | None = None) -> Tensor:
     """Turn one or more masks into float32 (masks 1 height width) of 0 (keep) and 1 (paint anew).
 
-    White, or anything from a half up, is painted anew; colours are made grey first. ValueError as for pictures.
+    White, or anything from a half up, is painted anew; colors are made gray first. ValueErrors as above.
     """
     masks = [_one_picture(item, "mask_image") for item in _items(mask, "mask_image", one_picture_dims=2)]
     masks = [_resized(one, size, Image.Resampling.NEAREST) for one in masks]

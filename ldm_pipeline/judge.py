@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-COLUMNS = 3
-"""The head sees the left, middle and right third of the picture apart, so that sides can be told."""
+POSITION_FREQUENCIES = 4
+SCENE = "scene"
+"""Fields without a dot in their name (city, weather ...) belong to the whole scene."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,12 @@ class RecogniserConfig:
 
 
 class Recogniser(nn.Module):
-    """A residual network (arXiv 1512.03385) with group norm (arXiv 1803.08494) and one linear answer per field."""
+    """A residual network (arXiv 1512.03385) with group norm (arXiv 1803.08494) and one answer per field.
+
+    Fields are named `subject.question`: "dog.color" asks for the color of the dog, "dog.scarf.color" for its scarf's.
+    Each subject looks at the picture with a query of its own (attention pooling), and all subjects share the heads of
+    equal questions, so that what is learned about the colors of cars serves cats too.
+    """
 
     def __init__(self, config: RecogniserConfig):
         super().__init__()
@@ -42,9 +48,19 @@ class Recogniser(nn.Module):
             nn.Sequential(_Down(i, o), *(_Residual(o) for _ in range(config.blocks)))
             for i, o in zip(inputs, config.widths, strict=True)
         )
-        self.class_counts = [len(classes) for _, classes in config.fields]
-        self.hidden = nn.Linear(2 * COLUMNS * config.widths[-1], 512)
-        self.answers = nn.Linear(512, sum(self.class_counts))
+        width = config.widths[-1]
+        asked = [(name.rpartition(".")[0] or SCENE, name.rpartition(".")[2]) for name, _ in config.fields]
+        self.subjects = sorted({subject for subject, _ in asked})
+        self.places = nn.Parameter(0.02 * torch.randn(1, 2 * POSITION_FREQUENCIES * 2, width))
+        self.queries = nn.Parameter(torch.randn(len(self.subjects), width) * width**-0.5)
+        self.hidden = nn.Linear(3 * width, width)
+        self.heads = nn.ModuleDict()
+        self._asked: list[tuple[int, str]] = []
+        for (subject, question), (_, classes) in zip(asked, config.fields, strict=True):
+            head = f"{question}_{len(classes)}"
+            if head not in self.heads:
+                self.heads[head] = nn.Linear(width, len(classes))
+            self._asked.append((self.subjects.index(subject), head))
 
     def features(self, pictures: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """Activations after each stage for pictures in [-1, 1]; what a perceptual loss compares."""
@@ -55,20 +71,21 @@ class Recogniser(nn.Module):
             activations.append(x)
         return activations
 
-    def embedding(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 512"]:
-        """The last hidden layer: features for distances between sets of pictures."""
+    def embedding(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch subjects width"]:
+        """What each subject's query found: features for answers and for distances between sets of pictures."""
         last = self.features(pictures)[-1]
-        columns = (1, COLUMNS)
-        pooled = torch.cat(
-            [F.adaptive_avg_pool2d(last, columns), F.adaptive_max_pool2d(last, columns)], dim=1
-        )
-        return F.silu(self.hidden(pooled.flatten(1)))
+        tokens = last.flatten(2).transpose(1, 2)
+        tokens = tokens + _positions(last.shape[2], last.shape[3]).to(tokens) @ self.places[0]
+        scores = (tokens @ self.queries.T * tokens.shape[-1] ** -0.5).softmax(dim=1)
+        found = scores.transpose(1, 2) @ tokens
+        overall = tokens.mean(dim=1, keepdim=True).expand_as(found)
+        queries = self.queries.expand_as(found).to(found.dtype)
+        return F.silu(self.hidden(torch.cat([found, overall, queries], dim=2)))
 
-    def forward(
-        self, pictures: Float[Tensor, "batch 3 height width"]
-    ) -> tuple[Float[Tensor, "batch classes"], ...]:
+    def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> tuple[Float[Tensor, "batch classes"], ...]:
         """Logits of each field, in the order of `config.fields`, for pictures in [-1, 1]."""
-        return self.answers(self.embedding(pictures)).split(self.class_counts, dim=1)
+        found = self.embedding(pictures)
+        return tuple(self.heads[head](found[:, subject]) for subject, head in self._asked)
 
     @torch.no_grad()
     def read(self, pictures: Float[Tensor, "batch 3 height width"]) -> "Reading":
@@ -119,6 +136,17 @@ class Reading:
             raise ValueError(f"field={field!r}: the judge has no such field; choose from {', '.join(names)}.")
         index = names.index(field)
         return [self.fields[index][1][c] for c in self.classes[:, index].tolist()]
+
+
+def _positions(height: int, width: int) -> Tensor:
+    """Sines and cosines of the place of each cell, [height width, 4 frequencies], alike at every resolution."""
+    waves = []
+    for count in (height, width):
+        place = (torch.arange(count) + 0.5) / count
+        angles = place[:, None] * torch.pi * torch.arange(1, POSITION_FREQUENCIES + 1)
+        waves.append(torch.cat([angles.sin(), angles.cos()], dim=1))
+    rows, columns = waves
+    return torch.cat([rows.repeat_interleave(width, dim=0), columns.repeat(height, 1)], dim=1)
 
 
 class _Down(nn.Module):

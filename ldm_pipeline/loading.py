@@ -26,7 +26,8 @@ def load_pipeline(
 
     Args:
         model: None for the bundled model; a bundled model's name; a pipeline folder; a `.safetensors` file of
-            the Stable Diffusion family; or a hub's `owner/name`, the only form that may use the network.
+            the Stable Diffusion family; or a hub's `owner/name`. Only the last two may use the network, a
+            single file for its configuration where the hub's cache does not hold it.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes an accelerator where there is one.
         dtype: "float32", "float16" or "bfloat16".
         lora: A LoRA's `.safetensors` file; needs the extra `lora`.

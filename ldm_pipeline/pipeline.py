@@ -84,17 +84,17 @@ class LatentDiffusionPipeline(LatentDiffusionComponents):
         None for a setting means the folder's `generation_defaults.json`, or else diffusers' default.
 
         prompt: a text, or one per row. negative_prompt: a text for all rows, or one per row.
-        image: picture(s) to start from, one for all rows or one per row; the result has its size (it is padded
-            to a multiple of the VAE's factor inside), or `height` and `width` where both are given.
+        image: picture(s) to start from, one for all rows or one per row; the result has its size (inside it is
+            padded to multiples of the VAE's factor), or `height` and `width` where both are given.
         mask_image: white is painted anew, black is kept: those pixels of the result equal the input's.
         strength: share of the schedule run on `image`, in (0, 1]; 0.8, with a mask 1.0.
         height, width: pixels, multiples of the VAE's factor (8).
         num_inference_steps: 1 to 1000 (50). timesteps, sigmas: own schedule, where the scheduler takes one.
         guidance_scale: weight of classifier-free guidance (7.5); 1 or less: off, and one network branch only.
         guidance_rescale: 0 to 1 (0), arXiv 2305.08891.
-        guidance_interval: fractions [start, stop) of the schedule in which guidance acts ((0, 1)); outside it a
-            step costs half. negative_start: fraction before which the empty prompt stands in for the negative
-            one (0).
+        guidance_interval: fractions [start, stop) of the schedule in which guidance acts ((0, 1)); outside it
+            a step costs half. negative_start: fraction before which the empty prompt stands in for the
+            negative one (0).
         num_images_per_prompt: pictures per row, at least 1. Pictures are counted prompt-major.
         seed: 0 to 2^32-1; picture i has seed + i and a CPU generator of its own, as in diffusers with
             `generator=torch.Generator("cpu").manual_seed(seed + i)`. A list has one seed per picture. None:
@@ -260,7 +260,7 @@ class LatentDiffusionPipeline(LatentDiffusionComponents):
             )
 
     def decode(self, asked: Asked, final: Tensor) -> tuple[Any, list[bool] | None]:
-        """Turn latents into the pictures asked for, kept pixels restored; say which a safety checker blocked."""
+        """Turn latents into pictures, kept pixels restored; also which of them a safety checker blocked."""
         if asked.output_type == "latent":
             return final, None
         drawn = latents_to_picture(self.vae, final)[..., : asked.request.height, : asked.request.width]

@@ -68,7 +68,7 @@ def make_tokenizer() -> CLIPTokenizer:
     numbers = {token: i for i, token in enumerate(vocabulary)}
     return CLIPTokenizer(
         vocab=numbers,
-        merges=[" ".join(pair) for pair in merges],
+        merges=merges,  # pyright: ignore[reportArgumentType] (its annotation is wrong)
         model_max_length=77,
         pad_token="<|endoftext|>",
     )

@@ -4,6 +4,8 @@ Knows nothing of networks; `commands.py` does the work and is imported once the 
 """
 
 import argparse
+import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -24,42 +26,70 @@ def build_parser() -> argparse.ArgumentParser:
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     for name, purpose in PARTS.items():
         part = parts.add_parser(name, help=purpose, description=purpose)
-        part.add_argument("--recipe", default="postcards128", help="smoke, postcards64, postcards128, postcards256")
-        part.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
+        part.add_argument(
+            "--recipe", default="postcards128", help="smoke, postcards64, postcards128, postcards256"
+        )
+        part.add_argument(
+            "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
+        )
         if name in ("recogniser", "judge", "vae", "clip", "unet"):
             part.add_argument("--steps", type=int, help="train to this step instead of the recipe's last")
-            part.add_argument("--dry-run", action="store_true", help="print parameters, memory, samples, hours")
+            part.add_argument(
+                "--dry-run", action="store_true", help="print parameters, memory, samples, hours"
+            )
             part.add_argument("--precision", choices=("bf16", "no", "fp16"), default="bf16")
+        if name in ("vae", "unet"):
+            part.add_argument(
+                "--init-from", type=Path, help="pipeline folder whose weights to start warm from"
+            )
         if name == "unet":
-            part.add_argument("--init-from", type=Path, help="pipeline folder whose UNet to start warm from")
             part.add_argument("--prediction", choices=("flow", "epsilon", "v"), help="what the UNet predicts")
         if name == "export":
             part.add_argument("--out", type=Path, required=True, help="pipeline folder to write")
-            part.add_argument("--init-from", type=Path, help="pipeline folder that the UNet started warm from")
+            part.add_argument(
+                "--init-from", type=Path, help="pipeline folder that the UNet started warm from"
+            )
             part.add_argument("--judge-out", type=Path, help="folder to write the judge to")
         if name == "evaluate":
             part.add_argument("model", type=Path, help="pipeline folder")
             part.add_argument("--judge", type=Path, help="folder of the judge (default: the runs' own)")
             part.add_argument("--out", type=Path, help="folder for report.json and grids")
             part.add_argument("--prompts", type=int, default=64, help="number of fresh prompts")
-            part.add_argument("--pairs", type=int, default=256, help="pairs with and without the negative prompt")
+            part.add_argument(
+                "--pairs", type=int, default=256, help="pairs with and without the negative prompt"
+            )
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one part; 0 on success, 2 on bad input or a run that cannot go on, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = build_parser().parse_args(arguments)
-    from training import commands
-
     try:
-        commands.COMMANDS[options.part](options)
-    except (ValueError, FileNotFoundError, RuntimeError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        from training import commands
+        from training.checkpoint import CheckpointError
+
+        try:
+            commands.COMMANDS[options.part](options)
+        except (ValueError, OSError, CheckpointError, FloatingPointError) as error:
+            return _fail(" ".join(str(error).split()))
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is not installed; `pip install ldm-pipeline[train]` brings it.")
     except KeyboardInterrupt as stop:
-        print(f"\nstopped: {stop}" if str(stop) else "\nstopped.", file=sys.stderr)
+        print(f"\nstopped: {stop or 'nothing is lost'}; go on with: {_command(arguments)}", file=sys.stderr)
         return 130
     return 0
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _command(arguments: list[str]) -> str:
+    """The command line that goes on with this run."""
+    launcher = ["accelerate", "launch"] if "ACCELERATE_MIXED_PRECISION" in os.environ else ["python"]
+    return shlex.join([*launcher, "-m", "training", *arguments])
 
 
 if __name__ == "__main__":

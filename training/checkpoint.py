@@ -36,7 +36,9 @@ class Checkpoint:
 def save_checkpoint(
     run_folder: Path, *, step: int, tensors: dict[str, Tensor], facts: dict[str, Any], keep: int = 2
 ) -> Path:
-    """Write `checkpoints/step-XXXXXXXX` atomically, then delete all but the newest `keep`.
+    """Write `checkpoints/step-XXXXXXXX` atomically, then delete all but the newest `keep` up to this step.
+
+    What lies after this step was damaged when the run was taken up before it, and goes too.
 
     The manifest with SHA-256 sums is written last and the folder renamed after fsync, so a folder under its final
     name is complete; older checkpoints are deleted only afterwards. Raises `CheckpointError` when the disk is full.
@@ -44,7 +46,8 @@ def save_checkpoint(
     root = run_folder / "checkpoints"
     final, partial = root / f"step-{step:08d}", root / f"partial-{step:08d}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left_by_a_killed_run in root.glob("partial-*"):
+            shutil.rmtree(left_by_a_killed_run)
         partial.mkdir(parents=True)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / TENSORS)
         (partial / FACTS).write_text(json.dumps({**facts, "step": step}, indent=1, sort_keys=True))
@@ -60,10 +63,12 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
-            f"checkpoint at step {step} could not be written under {root} ({error}); earlier checkpoints are "
-            "untouched: free some disk space and run the same command again."
+            f"checkpoint at step {step} could not be written under {root} ({_one_line(error)}); earlier ones "
+            "are untouched: free some disk space and run the same command again."
         ) from error
-    for old in _complete(root)[:-keep]:
+    complete = _complete(root)
+    newest = complete.index(final) + 1
+    for old in complete[: max(0, newest - keep)] + complete[newest:]:
         shutil.rmtree(old)
     return final
 
@@ -79,7 +84,9 @@ def load_latest(run_folder: Path) -> Checkpoint | None:
         if damage is None:
             facts = json.loads((folder / FACTS).read_text())
             return Checkpoint(facts["step"], load_file(folder / TENSORS), facts, folder)
-        warnings.warn(f"checkpoint {folder.name} is damaged ({damage}); trying the one before it.", stacklevel=2)
+        warnings.warn(
+            f"checkpoint {folder.name} is damaged ({damage}); trying the one before it.", stacklevel=2
+        )
     if folders:
         raise CheckpointError(
             f"all {len(folders)} checkpoints under {run_folder} are damaged; delete the run folder to start anew."
@@ -105,6 +112,10 @@ def _damage(folder: Path) -> str | None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _sync(path: Path) -> None:

@@ -3,6 +3,7 @@
 Knows nothing of latents. Losses are in `clip_objective.py`, the network and its export in `text_tower.py`.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from training.draws import generator, samples_at
 from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
 from training.pictures import picture_tensor
 from training.scenes.caption import Caption, captions, draw_caption, vocabulary, wrong_captions
-from training.text_tower import build_clip, export_text_encoder
+from training.text_tower import build_clip, export_text_encoder, without_padding
 from training.tokenizer import Bpe, read_tokenizer, train_tokenizer, write_transformers_tokenizer
 
 KNOWN_WORDS = "known_words.txt"
@@ -42,21 +43,27 @@ class ClipRun:
     heads: int = 6
     image_size: int = 64
     """Pixels that the vision tower sees; pictures are reduced to it."""
-    wrong_captions: int = 3
-    """Hard negatives of each picture in a batch."""
+    wrong_captions: int = 1
+    """Hard negatives of each picture in a batch; each costs as much as its caption, and every step draws others."""
+    whole_every: int = 4
+    """Every so manieth step sees all 77 tokens, so that the padding is trained; the others, the longest caption."""
     record_weight: float = 0.5
     seed: int = 3
 
 
 def prepare_tokenizer(run: ClipRun, postcards: Postcards, *, folder: Path) -> Bpe:
     """Train the encoding on captions of `postcards`, or open it where it already lies."""
-    if not (folder / "merges.txt").exists():
+    if not folder.exists():
         count = min(TOKENIZER_CAPTIONS, 4 * len(postcards))
         texts = [
-            draw_caption(postcards.scene(i % len(postcards)), postcards.sight(i % len(postcards)), seed=i).text
+            draw_caption(
+                postcards.scene(i % len(postcards)), postcards.sight(i % len(postcards)), seed=i
+            ).text
             for i in range(count)
         ]
-        write_transformers_tokenizer(train_tokenizer(texts, vocab_size=run.vocab_size), folder)
+        partial = folder.with_name(f"{folder.name}.partial")
+        write_transformers_tokenizer(train_tokenizer(texts, vocab_size=run.vocab_size), partial)
+        os.replace(partial, folder)
     return read_tokenizer(folder)
 
 
@@ -74,9 +81,13 @@ def build_objective(run: ClipRun, tokenizer: Bpe) -> ClipObjective:
     return ClipObjective(clip, class_counts=class_counts(), record_weight=run.record_weight)
 
 
-def caption_batch(run: ClipRun, postcards: Postcards, indices: list[int], tokenizer: Bpe, *, seed: int) -> Batch:
+def caption_batch(
+    run: ClipRun, postcards: Postcards, indices: list[int], tokenizer: Bpe, *, seed: int
+) -> Batch:
     """Pictures, one caption of each, wrong captions, and what the captions claim and share."""
-    drawn = [draw_caption(postcards.scene(i), postcards.sight(i), seed=seed + n) for n, i in enumerate(indices)]
+    drawn = [
+        draw_caption(postcards.scene(i), postcards.sight(i), seed=seed + n) for n, i in enumerate(indices)
+    ]
     wrong = [
         _wrong_texts(postcards, i, caption, count=run.wrong_captions, seed=seed + n)
         for n, (i, caption) in enumerate(zip(indices, drawn, strict=True))
@@ -99,10 +110,11 @@ def caption_batch(run: ClipRun, postcards: Postcards, indices: list[int], tokeni
 
 
 def also_true(claims: np.ndarray, records: np.ndarray) -> Tensor:
-    """bool [pictures, captions]: whether every claim of caption j holds in the record of picture i."""
+    """bool [pictures, captions]: whether every claim of caption j holds, or may hold, in the record of picture i."""
     present = np.array([name.endswith(".present") for name in FIELD_INDEX])
     silent = (claims == NOT_CLAIMED) | (present & (claims == ABSENT))
-    return torch.from_numpy((silent[None] | (claims[None] == records[:, None])).all(axis=2))
+    holds = (claims[None] == records[:, None]) | (records[:, None] == NOT_CLAIMED)
+    return torch.from_numpy((silent[None] | holds).all(axis=2))
 
 
 def _wrong_texts(postcards: Postcards, index: int, caption: Caption, *, count: int, seed: int) -> list[str]:
@@ -122,7 +134,10 @@ def train(
 
     def batch_at(step: int) -> Batch:
         indices = samples_at(run.seed, step, batch_size=run.fit.batch_size, count=len(postcards)).tolist()
-        return caption_batch(run, postcards, indices, tokenizer, seed=step * run.fit.batch_size)
+        batch = caption_batch(run, postcards, indices, tokenizer, seed=step * run.fit.batch_size)
+        if step % run.whole_every:
+            batch["ids"] = without_padding(objective.clip, batch["ids"])
+        return batch
 
     objective = build_objective(run, tokenizer)
     fixed = replace(run, fit=replace(run.fit, total_steps=0, save_every_steps=0, keep_checkpoints=0))
@@ -135,10 +150,17 @@ def train(
 def score(run: ClipRun, objective: nn.Module, held_out: Postcards, tokenizer: Bpe) -> dict[str, float]:
     """Share of wrong captions told from true ones, and of the claims read back from the token states."""
     assert isinstance(objective, ClipObjective)
-    chosen = [i for i in range(len(held_out)) if draw_caption(held_out.scene(i), held_out.sight(i), seed=i).text]
-    batches = [
-        caption_batch(run, held_out, [i], tokenizer, seed=i) for i in chosen[: min(SCORED_PICTURES, len(chosen))]
+    chosen = [
+        i for i in range(len(held_out)) if draw_caption(held_out.scene(i), held_out.sight(i), seed=i).text
     ]
+    device = next(objective.parameters()).device
+    batches = (
+        {
+            name: value.to(device)
+            for name, value in caption_batch(run, held_out, [i], tokenizer, seed=i).items()
+        }
+        for i in chosen[:SCORED_PICTURES]
+    )
     scores = evaluate_clip(objective, batches, field_names=field_names())
     told = {f.name: f.correct / f.claimed for f in scores.fields if f.claimed}
     named = {name: told[name] for name in ("city", "weather", "time") if name in told}

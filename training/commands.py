@@ -5,7 +5,9 @@ Knows nothing of arguments' spelling (`__main__.py`) or of losses (each run's ow
 
 import argparse
 import logging
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from training import unet as unet_run
 from training import vae as vae_run
 from training.checkpoint import load_latest
 from training.data.postcards import PostcardConfig, Postcards, render_postcards
-from training.estimate import print_estimate
+from training.estimate import estimate_clip, estimate_recogniser, estimate_unet, estimate_vae
 from training.export import export_judge, export_pipeline
 from training.logbook import Logbook
 from training.loop import FitConfig, Progress
@@ -36,6 +38,8 @@ from training.tokenizer import Bpe, read_tokenizer
 TRAINING_SEED, HELD_OUT_SEED = 1, 2
 """Streams of scenes. Evaluation draws from others."""
 LOG_EVERY_STEPS = 10
+STATISTICS_PICTURES = 5_120
+"""Pictures over which the latents' mean and standard deviation are taken."""
 
 Options = argparse.Namespace
 
@@ -67,12 +71,16 @@ def training_postcards(options: Options) -> Postcards:
 
 def held_out_postcards(options: Options) -> Postcards:
     recipe = chosen_recipe(options)
-    config = PostcardConfig(world=recipe.world, seed=HELD_OUT_SEED, count=recipe.held_out_pictures, size=recipe.size)
+    config = PostcardConfig(
+        world=recipe.world, seed=HELD_OUT_SEED, count=recipe.held_out_pictures, size=recipe.size
+    )
     return render_postcards(config, options.runs / "data")
 
 
 def scenes(options: Options) -> None:
-    print(f"{len(training_postcards(options))} training and {len(held_out_postcards(options))} held-out pictures.")
+    print(
+        f"{len(training_postcards(options))} training and {len(held_out_postcards(options))} held-out pictures."
+    )
 
 
 def train_recogniser(options: Options) -> None:
@@ -80,9 +88,14 @@ def train_recogniser(options: Options) -> None:
     run = recipe.recogniser if options.part == "recogniser" else recipe.judge
     run = replace(run, fit=with_steps(run.fit, options))
     if options.dry_run:
-        return print_estimate(recogniser_run.build_recogniser(run), run.fit, name=options.part)
-    postcards, held_out = training_postcards(options), held_out_postcards(options)
-    pictures, codes = picture_tensor(held_out.images(list(range(len(held_out))))), recogniser_run.all_codes(held_out)
+        return estimate_recogniser(run, size=recipe.size, name=options.part)
+    accelerator = _accelerator(options)
+    with accelerator.main_process_first():
+        postcards, held_out = training_postcards(options), held_out_postcards(options)
+    pictures, codes = (
+        picture_tensor(held_out.images(list(range(len(held_out))))),
+        recogniser_run.all_codes(held_out),
+    )
     folder = runs_folder(options) / options.part
 
     def report(progress: Progress, book: Logbook) -> None:
@@ -92,19 +105,22 @@ def train_recogniser(options: Options) -> None:
         book.write(progress.step, {f"held_out/{name}": value for name, value in scores.items()})
         tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
 
-    progresses = recogniser_run.train(run, postcards, run_folder=folder, accelerator=_accelerator(options))
-    _watch(progresses, folder, run.fit, report=report)
-    recogniser_run.trained_recogniser(run, folder).save(folder / "final")
+    progresses = recogniser_run.train(run, postcards, run_folder=folder, accelerator=accelerator)
+    _watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
+    if accelerator.is_main_process:
+        _deliver(folder / "final", recogniser_run.trained_recogniser(run, folder).save)
 
 
 def train_vae(options: Options) -> None:
     recipe = chosen_recipe(options)
     run = replace(recipe.vae, fit=with_steps(recipe.vae.fit, options))
     if options.dry_run:
-        return print_estimate(vae_run.initial_vae(run), run.fit, name="vae")
+        return estimate_vae(run, recipe.recogniser)
+    accelerator = _accelerator(options)
     folder = runs_folder(options) / "vae"
     recogniser = _recogniser(options)
-    postcards, held_out = training_postcards(options), held_out_postcards(options)
+    with accelerator.main_process_first():
+        postcards, held_out = training_postcards(options), held_out_postcards(options)
     shown = picture_tensor(held_out.images(list(range(min(256, len(held_out))))))
     codes = recogniser_run.all_codes(held_out)[: len(shown)]
     before = recogniser_run.group_accuracy(recogniser_run.field_accuracy(recogniser, shown, codes))
@@ -120,12 +136,17 @@ def train_vae(options: Options) -> None:
         lines = ", ".join(f"{k} {v:.3f} of {before[k]:.3f}" for k, v in after.items())
         tqdm.write(f"step {progress.step}: {quality:.2f} dB; {lines}")
 
-    progresses = vae_run.train(run, postcards, recogniser, run_folder=folder, accelerator=_accelerator(options))
-    _watch(progresses, folder, run.fit, report=report)
-    vae = vae_run.trained_vae(run, folder)
-    batches = (picture_tensor(postcards.images(list(range(i, i + 64)))) for i in range(0, min(5120, len(postcards)), 64))
-    vae_run.fold_statistics(vae, vae_run.latent_statistics(vae, batches))
-    vae.save_pretrained(folder / "final", safe_serialization=True)
+    initial = options.init_from / "vae" if options.init_from else None
+    progresses = vae_run.train(
+        run, postcards, recogniser, initial=initial, run_folder=folder, accelerator=accelerator
+    )
+    _watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
+    if accelerator.is_main_process:
+        vae = vae_run.trained_vae(run, folder)
+        chosen = torch.arange(min(STATISTICS_PICTURES, len(postcards))).split(64)
+        batches = (picture_tensor(postcards.images(part.tolist())) for part in chosen)
+        vae_run.fold_statistics(vae, vae_run.latent_statistics(vae, batches))
+        _deliver(folder / "final", vae.save_pretrained)
 
 
 def train_clip(options: Options) -> None:
@@ -133,9 +154,11 @@ def train_clip(options: Options) -> None:
     run = replace(recipe.clip, fit=with_steps(recipe.clip.fit, options))
     folder = runs_folder(options) / "clip"
     if options.dry_run:
-        return print_estimate(clip_run.initial_clip(run), run.fit, name="clip")
-    postcards, held_out = training_postcards(options), held_out_postcards(options)
-    tokenizer = clip_run.prepare_tokenizer(run, postcards, folder=folder / "tokenizer")
+        return estimate_clip(run)
+    accelerator = _accelerator(options)
+    with accelerator.main_process_first():
+        postcards, held_out = training_postcards(options), held_out_postcards(options)
+        tokenizer = clip_run.prepare_tokenizer(run, postcards, folder=folder / "tokenizer")
 
     def report(progress: Progress, book: Logbook) -> None:
         with progress.averaged() as objective:
@@ -143,9 +166,10 @@ def train_clip(options: Options) -> None:
         book.write(progress.step, values)
         tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
 
-    progresses = clip_run.train(run, postcards, tokenizer, run_folder=folder, accelerator=_accelerator(options))
-    _watch(progresses, folder, run.fit, report=report)
-    clip_run.export(run, tokenizer, run_folder=folder, folder=folder / "final")
+    progresses = clip_run.train(run, postcards, tokenizer, run_folder=folder, accelerator=accelerator)
+    _watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
+    if accelerator.is_main_process:
+        _deliver(folder / "final", lambda new: clip_run.export(run, tokenizer, run_folder=folder, folder=new))
 
 
 def train_unet(options: Options) -> None:
@@ -153,14 +177,21 @@ def train_unet(options: Options) -> None:
     run = replace(recipe.unet, fit=with_steps(recipe.unet.fit, options))
     if options.prediction:
         run = replace(run, prediction=options.prediction)
-    folder = runs_folder(options) / ("unet" if run.prediction == "flow" else f"unet-{run.prediction}")
-    vae, text_encoder, tokenizer = finished_vae(options), finished_text_encoder(options), finished_tokenizer(options)
-    data, held_out = (
-        unet_run.build_latent_set(run, cards, vae, text_encoder, tokenizer, folder=options.runs / "cache")
-        for cards in (training_postcards(options), held_out_postcards(options))
-    )
     if options.dry_run:
-        return print_estimate(unet_run.initial_unet(run, data, None), run.fit, name="unet")
+        channels, width = recipe.vae.shape.latent_channels, recipe.clip.width
+        return estimate_unet(run, latent_channels=channels, text_width=width, size=recipe.size)
+    folder = runs_folder(options) / ("unet" if run.prediction == "flow" else f"unet-{run.prediction}")
+    vae, text_encoder, tokenizer = (
+        finished_vae(options),
+        finished_text_encoder(options),
+        finished_tokenizer(options),
+    )
+    accelerator = _accelerator(options)
+    with accelerator.main_process_first():
+        data, held_out = (
+            unet_run.build_latent_set(run, cards, vae, text_encoder, tokenizer, folder=options.runs / "cache")
+            for cards in (training_postcards(options), held_out_postcards(options))
+        )
 
     def report(progress: Progress, book: Logbook) -> None:
         with progress.averaged() as objective:
@@ -175,8 +206,8 @@ def train_unet(options: Options) -> None:
         tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
 
     initial = options.init_from / "unet" if options.init_from else None
-    progresses = unet_run.train(run, data, initial=initial, run_folder=folder, accelerator=_accelerator(options))
-    _watch(progresses, folder, run.fit, report=report)
+    progresses = unet_run.train(run, data, initial=initial, run_folder=folder, accelerator=accelerator)
+    _watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
 
 
 def export(options: Options) -> None:
@@ -189,14 +220,19 @@ def export(options: Options) -> None:
 def evaluate(options: Options) -> None:
     from training.evaluation.report import evaluate_folder
 
-    evaluate_folder(
+    recipe = chosen_recipe(options)
+    out = options.out or runs_folder(options) / "report"
+    report = evaluate_folder(
         options.model,
-        recipe=chosen_recipe(options),
+        world=recipe.world,
+        size=recipe.size,
+        recipe=recipe.name,
         judge_folder=options.judge or runs_folder(options) / "judge" / "final",
-        out=options.out or runs_folder(options) / "report",
+        out=out,
         prompts=options.prompts,
         pairs=options.pairs,
     )
+    print(f"{report.score_table()}\n{out / 'report.md'} has the rest.")
 
 
 def finished_vae(options: Options) -> AutoencoderKL:
@@ -214,12 +250,16 @@ def finished_tokenizer(options: Options) -> Bpe:
 
 
 def _recogniser(options: Options) -> Any:
-    return recogniser_run.Recogniser.load(_finished(runs_folder(options) / "recogniser" / "final", "recogniser"))
+    return recogniser_run.Recogniser.load(
+        _finished(runs_folder(options) / "recogniser" / "final", "recogniser")
+    )
 
 
 def _finished(folder: Path, part: str) -> Path:
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing; run `python -m training {part}` with this recipe first.")
+        raise FileNotFoundError(
+            f"{folder} is missing; run `python -m training {part}` with this recipe first."
+        )
     return folder
 
 
@@ -234,29 +274,45 @@ def _watch(
     fit: FitConfig,
     *,
     report: Callable[[Progress, Logbook], None],
+    writes: bool,
 ) -> None:
-    """Follow a run: progress bar, log lines, and `report` whenever a checkpoint is due."""
+    """Follow a run: progress bar, log lines, and `report` whenever a checkpoint is due; one process `writes`."""
+    if not writes:
+        for _ in progresses:
+            pass
+        return
     latest = load_latest(folder)
     first = latest.step if latest else 0
     if first >= fit.total_steps:
         print(f"{folder} is complete at step {first}.")
     del latest
-    book = Logbook(folder, first_step=first)
-    bar = tqdm(total=fit.total_steps, initial=first, unit="step", desc=folder.name, mininterval=5)
     losses: dict[str, float] = {}
-    for progress in progresses:
-        for name, value in progress.losses.items():
-            losses[name] = value if name not in losses else 0.95 * losses[name] + 0.05 * value
-        bar.update(1)
-        bar.set_postfix_str(f"loss {losses['loss']:.4f}, {progress.samples_per_second:.0f} samples/s", refresh=False)
-        if progress.step % LOG_EVERY_STEPS == 0:
-            facts = {"learning_rate": progress.learning_rate, "gradient_norm": progress.gradient_norm,
-                     "samples_per_second": progress.samples_per_second}  # fmt: skip
-            book.write(progress.step, {**{f"train/{k}": v for k, v in progress.losses.items()}, **facts})
-        if progress.step % fit.save_every_steps == 0 or progress.step == fit.total_steps:
-            report(progress, book)
-    bar.close()
-    book.close()
+    with (
+        closing(Logbook(folder, first_step=first)) as book,
+        tqdm(total=fit.total_steps, initial=first, unit="step", desc=folder.name, mininterval=5) as bar,
+    ):
+        for progress in progresses:
+            for name, value in progress.losses.items():
+                losses[name] = value if name not in losses else 0.95 * losses[name] + 0.05 * value
+            bar.update(1)
+            bar.set_postfix_str(
+                f"loss {losses['loss']:.4f}, {progress.samples_per_second:.0f} samples/s", refresh=False
+            )
+            if progress.step % LOG_EVERY_STEPS == 0:
+                facts = {"learning_rate": progress.learning_rate, "gradient_norm": progress.gradient_norm,
+                         "samples_per_second": progress.samples_per_second}  # fmt: skip
+                book.write(progress.step, {**{f"train/{k}": v for k, v in progress.losses.items()}, **facts})
+            if progress.step % fit.save_every_steps == 0 or progress.step == fit.total_steps:
+                report(progress, book)
+
+
+def _deliver(folder: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a new folder and put it in place of `folder`: what is there is always whole."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    write(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 def _beside(first: Tensor, second: Tensor) -> Image.Image:

@@ -40,13 +40,17 @@ def export_pipeline(
         FileNotFoundError: a part is not trained yet. FileExistsError: `out` holds something else than a pipeline.
     """
     if out.exists() and any(out.iterdir()) and not (out / "model_index.json").exists():
-        raise FileExistsError(f"--out {out}: holds something else than a pipeline folder; choose an empty one.")
+        raise FileExistsError(
+            f"--out {out}: holds something else than a pipeline folder; choose an empty one."
+        )
     folder = runs / recipe.name
     _, step = averaged_weights(folder / unet_run)
     earlier = json.loads((base / LEGS).read_text()) if base else []
     tokenizer_folder = folder / "clip" / "final" / "tokenizer"
     vae = AutoencoderKL.from_pretrained(folder / "vae" / "final", use_safetensors=True)
-    text_encoder = CLIPTextModel.from_pretrained(folder / "clip" / "final" / "text_encoder", use_safetensors=True)
+    text_encoder = CLIPTextModel.from_pretrained(
+        folder / "clip" / "final" / "text_encoder", use_safetensors=True
+    )
     unet = trained_unet(
         recipe.unet, folder / unet_run, latent_channels=vae.config["latent_channels"],
         text_width=text_encoder.config.hidden_size,
@@ -63,7 +67,9 @@ def export_pipeline(
     write_old_text_encoder_keys(out)
     shutil.copy(tokenizer_folder / KNOWN_WORDS, out / "tokenizer" / KNOWN_WORDS)
     write_json(out / "generation_defaults.json", generation_defaults(recipe))
-    (out / LEGS).write_text(json.dumps([*earlier, leg_facts(recipe, folder, unet_run, step)], indent=1) + "\n")
+    (out / LEGS).write_text(
+        json.dumps([*earlier, leg_facts(recipe, folder, unet_run, step)], indent=1) + "\n"
+    )
     write_model_card(recipe, out)
     return out
 
@@ -115,7 +121,9 @@ def write_model_card(recipe: Recipe, out: Path) -> None:
     world = recipe.world
     legs = json.loads((out / LEGS).read_text())
     report = out / "report.md"
-    scores = report.read_text() if report.exists() else "Not evaluated yet: run `python -m training evaluate`.\n"
+    scores = (
+        report.read_text() if report.exists() else "Not evaluated yet: run `python -m training evaluate`.\n"
+    )
     sizes = {
         part: sum(f.stat().st_size for f in (out / part).glob("*.safetensors")) / 1e6
         for part in ("unet", "vae", "text_encoder")
@@ -161,7 +169,10 @@ def write_model_card(recipe: Recipe, out: Path) -> None:
         f"{recipe.size} px. To train it again:",
         "",
         "```",
-        *(f"python -m training {part} --recipe {recipe.name}" for part in ("recogniser", "vae", "clip", "unet")),
+        *(
+            f"python -m training {part} --recipe {recipe.name}"
+            for part in ("recogniser", "vae", "clip", "unet")
+        ),
         f"python -m training export --recipe {recipe.name} --out FOLDER",
         "```",
         "",
@@ -169,7 +180,9 @@ def write_model_card(recipe: Recipe, out: Path) -> None:
         "| --- | --- | --- | --- |",
         *(
             f"| {n} | {leg['date']} | {leg['unet_samples']:,} | "
-            + "; ".join(f"{part}: {facts['steps']:,}, {facts['hours']}" for part, facts in leg["parts"].items())
+            + "; ".join(
+                f"{part}: {facts['steps']:,}, {facts['hours']}" for part, facts in leg["parts"].items()
+            )
             + " |"
             for n, leg in enumerate(legs, 1)
         ),

@@ -4,6 +4,7 @@ Knows nothing of what the numbers mean. A resumed run drops the lines that lie a
 """
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +23,18 @@ class Logbook:
         self._path = run_folder / "metrics.jsonl"
         if self._path.exists():
             kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= first_step]
-            self._path.write_text("".join(line + "\n" for line in kept))
+            shorter = self._path.with_suffix(".partial")
+            shorter.write_text("".join(line + "\n" for line in kept))
+            os.replace(shorter, self._path)
         self._board = SummaryWriter(str(run_folder / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line of `metrics.jsonl` with the step, the wall clock (Unix seconds) and `values`."""
-        line = {"step": step, "time": round(time.time(), 1), **{k: float(f"{v:.6g}") for k, v in values.items()}}
+        line = {
+            "step": step,
+            "time": round(time.time(), 1),
+            **{k: float(f"{v:.6g}") for k, v in values.items()},
+        }
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in values.items():
@@ -36,7 +43,7 @@ class Logbook:
     def picture(self, step: int, name: str, image: Image.Image) -> Path:
         """Save a preview as `previews/NAME-STEP.png`."""
         path = self.folder / "previews" / f"{name}-{step:07d}.png"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
         return path
 

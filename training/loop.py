@@ -6,6 +6,7 @@ named losses with their sum as "loss", and `batch_at(step)` is a pure function t
 
 import hashlib
 import json
+import math
 import signal
 import threading
 import time
@@ -87,10 +88,15 @@ def fit(
     Args:
         objective: its trainable parameters are optimized and averaged; its buffers are not saved.
         batch_at: step -> the global batch, dict of tensors with `config.batch_size` rows (scalars have no rows).
-            Every random draw of the step is in it. Each process takes its own rows.
+            Every random draw of the step is in it. Each process takes its own rows, every n-th of n processes,
+            so the number of rows must be a multiple of theirs.
         identity: `fingerprint(...)` of what decides the weights; a run folder with another one raises.
     Yields:
         one `Progress` a step. SIGINT saves a checkpoint after the current step and then raises KeyboardInterrupt.
+    Raises:
+        RunFolderError: the run folder holds another run's checkpoint.
+        CheckpointError: a checkpoint could not be written, or all there are damaged.
+        FloatingPointError: a loss is no finite number.
     """
     optimizer = build_optimizer(objective, config.optimizer)
     trainable = {name: p for name, p in objective.named_parameters() if p.requires_grad}
@@ -116,14 +122,16 @@ def fit(
             save_checkpoint(run_folder, step=step, tensors=tensors, facts=facts, keep=config.keep_checkpoints)
         accelerator.wait_for_everyone()
 
-    busy_seconds = 0.0
+    busy_seconds, samples = 0.0, 0
     with _interrupt_flag() as interrupted:
         for step in range(start, config.total_steps):
             began = time.perf_counter()
             learning_rate = learning_rate_at(step, total_steps=config.total_steps, config=config.optimizer)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            batch = _own_rows(batch_at(step), accelerator)
+            whole_batch = batch_at(step)
+            samples += _row_count(whole_batch)
+            batch = _own_rows(whole_batch, accelerator)
             with accelerator.autocast():
                 losses = model(batch)
             accelerator.backward(losses["loss"])
@@ -135,18 +143,24 @@ def fit(
             _refuse_nan(values, step)
             busy_seconds += time.perf_counter() - began
             done = step + 1
-            if done % config.save_every_steps == 0 or done == config.total_steps or interrupted.is_set():
+            stopping = _any_process(interrupted, accelerator)
+            saved = stopping or done % config.save_every_steps == 0 or done == config.total_steps
+            if saved:
                 save(done)
             yield Progress(
                 step=done,
                 losses=values,
                 learning_rate=learning_rate,
                 gradient_norm=float(norm) if norm is not None else float("nan"),
-                samples_per_second=(done - start) * config.batch_size / busy_seconds,
+                samples_per_second=samples / busy_seconds,
                 averaged=lambda: _averaged(objective, average, list(trainable.values())),
             )
-            if interrupted.is_set():
-                raise KeyboardInterrupt(f"saved at step {done}; the same command goes on from there.")
+            if stopping or _any_process(
+                interrupted, accelerator
+            ):  # it may have come during the caller's preview
+                if not saved:
+                    save(done)
+                raise KeyboardInterrupt(f"saved at step {done}")
 
 
 def averaged_weights(run_folder: Path) -> tuple[dict[str, Tensor], int]:
@@ -176,9 +190,7 @@ def load_averaged(module: nn.Module, run_folder: Path, *, prefix: str = "") -> i
     return step
 
 
-def _tensors(
-    trainable: dict[str, nn.Parameter], optimizer: Any, average: EMAModel
-) -> dict[str, Tensor]:
+def _tensors(trainable: dict[str, nn.Parameter], optimizer: Any, average: EMAModel) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for (name, parameter), shadow in zip(trainable.items(), average.shadow_params, strict=True):
         tensors[f"model.{name}"] = parameter.detach()
@@ -218,17 +230,36 @@ def _restore(
 def _own_rows(batch: Batch, accelerator: Accelerator) -> Batch:
     """This process's share of the global batch, on its device."""
     rank, world = accelerator.process_index, accelerator.num_processes
+    if _row_count(batch) % world:
+        raise ValueError(
+            f"batch of {_row_count(batch)} samples cannot be shared evenly by {world} processes; "
+            "launch a number of processes that divides it."
+        )
     return {
         name: (value[rank::world] if value.ndim else value).to(accelerator.device)
         for name, value in batch.items()
     }
 
 
+def _row_count(batch: Batch) -> int:
+    return next(len(value) for value in batch.values() if value.ndim)
+
+
+def _any_process(flag: threading.Event, accelerator: Accelerator) -> bool:
+    """Whether the flag is set in any process, so that all of them stop after the same step."""
+    if accelerator.num_processes == 1:
+        return flag.is_set()
+    mine = torch.tensor(float(flag.is_set()), device=accelerator.device)
+    reduced = accelerator.reduce(mine, reduction="sum")
+    assert isinstance(reduced, Tensor)
+    return bool(reduced > 0)
+
+
 def _refuse_nan(losses: dict[str, float], step: int) -> None:
-    bad = [name for name, value in losses.items() if value != value]
+    bad = [name for name, value in losses.items() if not math.isfinite(value)]
     if bad:
         raise FloatingPointError(
-            f"step {step}: {', '.join(bad)} is not a number; lower the learning rate; checkpoints are untouched."
+            f"step {step}: {', '.join(bad)} is no finite number; lower the learning rate; checkpoints are untouched."
         )
 
 

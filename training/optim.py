@@ -48,9 +48,17 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave; the parameter groups stay as they are."""
+    """Put back what `optimizer_tensors` gave; the parameter groups stay as they are.
+
+    Moments get the memory layout of their parameter: the fused kernel walks the raw memory of both side by side,
+    and a file holds no layout. (Without this a channels_last network resumes with its moments scrambled.)
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        number, name = key.split(".", 1)
+        parameter = parameters[int(number)]
+        if value.shape == parameter.shape and value.ndim:
+            value = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+        state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -37,36 +37,71 @@ class Recipe:
 
 SMOKE = Recipe(
     name="smoke",
-    world=replace(FLAT_WORLD, cities=("paris", "cairo"), times=("day", "night"), weathers=("sunny", "rainy"),
-                  kinds=("umbrella", "dog"), colors=("red", "blue")),  # fmt: skip
+    world=replace(
+        FLAT_WORLD,
+        cities=("paris", "cairo"),
+        times=("day", "night"),
+        weathers=("sunny", "rainy"),
+        kinds=("umbrella", "dog"),
+        colors=("red", "blue"),
+    ),  # fmt: skip
     size=64,
     pictures=256,
     held_out_pictures=32,
     recogniser=RecogniserRun(
-        widths=(8, 16, 24), blocks=0, seed=1,
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=5), total_steps=40, batch_size=16,
-                      save_every_steps=10),  # fmt: skip
+        widths=(8, 16, 24),
+        blocks=0,
+        seed=1,
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=5),
+            total_steps=40,
+            batch_size=16,
+            save_every_steps=10,
+        ),  # fmt: skip
     ),
     judge=RecogniserRun(
-        widths=(8, 16, 32), blocks=0, seed=11,
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=5), total_steps=40, batch_size=16,
-                      save_every_steps=10),  # fmt: skip
+        widths=(8, 16, 32),
+        blocks=0,
+        seed=11,
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=5),
+            total_steps=40,
+            batch_size=16,
+            save_every_steps=10,
+        ),  # fmt: skip
     ),
     vae=VaeRun(
-        shape=VaeShape(channels=(8, 16, 16, 16), latent_channels=4), crop=64,
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=5), total_steps=40, batch_size=8,
-                      save_every_steps=10),  # fmt: skip
+        shape=VaeShape(channels=(8, 16, 16, 16), latent_channels=4),
+        crop=64,
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=5),
+            total_steps=40,
+            batch_size=8,
+            save_every_steps=10,
+        ),  # fmt: skip
     ),
     clip=ClipRun(
-        width=64, layers=2, heads=2, vocab_size=512,
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1,
-                                                warmup_steps=5),
-                      total_steps=30, batch_size=16, save_every_steps=10),  # fmt: skip
+        width=64,
+        layers=2,
+        heads=2,
+        vocab_size=512,
+        fit=FitConfig(
+            optimizer=OptimizerConfig(
+                learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1, warmup_steps=5
+            ),
+            total_steps=30,
+            batch_size=16,
+            save_every_steps=10,
+        ),  # fmt: skip
     ),
     unet=UNetRun(
         shape=UNetShape(channels=(32, 64), attention=(False, True), sample_size=8),
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=5), total_steps=40, batch_size=16,
-                      save_every_steps=10),  # fmt: skip
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=5),
+            total_steps=40,
+            batch_size=16,
+            save_every_steps=10,
+        ),  # fmt: skip
     ),
 )
 """Minutes on a CPU, to see every part work; its pictures are blurs."""
@@ -78,27 +113,52 @@ POSTCARDS128 = Recipe(
     pictures=30_720,
     held_out_pictures=1_024,
     recogniser=RecogniserRun(
-        widths=(24, 48, 96, 128, 160), blocks=1, seed=1,
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=1.5e-3, weight_decay=0.02), total_steps=1_500,
-                      batch_size=64, save_every_steps=250),  # fmt: skip
+        widths=(24, 48, 96, 128, 160),
+        blocks=1,
+        seed=1,
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=1.5e-3, weight_decay=0.02),
+            total_steps=700,
+            batch_size=64,
+            save_every_steps=250,
+        ),  # fmt: skip
     ),
     judge=RecogniserRun(
-        widths=(32, 64, 96, 160, 224), blocks=1, seed=11,
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=1.5e-3, weight_decay=0.02), total_steps=2_500,
-                      batch_size=64, save_every_steps=250),  # fmt: skip
+        widths=(24, 64, 128, 224),
+        blocks=1,
+        seed=11,
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=1.5e-3, weight_decay=0.02),
+            total_steps=2_500,
+            batch_size=64,
+            save_every_steps=250,
+        ),  # fmt: skip
     ),
     vae=VaeRun(
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=1.5e-3, warmup_steps=100), total_steps=3_200,
-                      batch_size=32, save_every_steps=200),  # fmt: skip
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=1.2e-3, warmup_steps=100),
+            total_steps=8_000,
+            batch_size=16,
+            save_every_steps=500,
+        ),  # fmt: skip
     ),
     clip=ClipRun(
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1),
-                      total_steps=1_500, batch_size=64, save_every_steps=250),  # fmt: skip
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1),
+            total_steps=1_500,
+            batch_size=64,
+            save_every_steps=250,
+        ),  # fmt: skip
     ),
     unet=UNetRun(
         half_size_steps=1_600,
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=4e-4, warmup_steps=200), total_steps=6_000,
-                      batch_size=64, average_decay=0.9995, save_every_steps=200),  # fmt: skip
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=4e-4, warmup_steps=200),
+            total_steps=6_000,
+            batch_size=64,
+            average_decay=0.9995,
+            save_every_steps=200,
+        ),  # fmt: skip
     ),
 )
 """One drawing style and ten cities at 128 px, for two CPU cores and one session of three hours."""
@@ -120,19 +180,35 @@ POSTCARDS256 = replace(
     pictures=131_072,
     held_out_pictures=4_096,
     vae=VaeRun(
-        shape=VaeShape(channels=(32, 64, 128, 128)), crop=128,
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=200), total_steps=12_000,
-                      batch_size=128, save_every_steps=500),  # fmt: skip
+        shape=VaeShape(channels=(32, 64, 128, 128)),
+        crop=128,
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=200),
+            total_steps=12_000,
+            batch_size=128,
+            save_every_steps=500,
+        ),  # fmt: skip
     ),
     clip=ClipRun(
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1),
-                      total_steps=6_000, batch_size=512, save_every_steps=500),  # fmt: skip
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1),
+            total_steps=6_000,
+            batch_size=512,
+            save_every_steps=500,
+        ),  # fmt: skip
     ),
     unet=UNetRun(
-        shape=UNetShape(channels=(96, 192, 256), attention=(True, True, True), sample_size=32), shift=2.0,
-        half_size_steps=4_000, half_size_batch=2_048,
-        fit=FitConfig(optimizer=OptimizerConfig(learning_rate=7e-4, warmup_steps=500), total_steps=14_000,
-                      batch_size=1_024, average_decay=0.9995, save_every_steps=500),  # fmt: skip
+        shape=UNetShape(channels=(96, 192, 256), attention=(True, True, True), sample_size=32),
+        shift=2.0,
+        half_size_steps=4_000,
+        half_size_batch=2_048,
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=7e-4, warmup_steps=500),
+            total_steps=14_000,
+            batch_size=1_024,
+            average_decay=0.9995,
+            save_every_steps=500,
+        ),  # fmt: skip
     ),
 )
 """The whole world at 256 px, sized for one accelerator; not yet run."""

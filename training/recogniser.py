@@ -96,10 +96,11 @@ def trained_recogniser(run: RecogniserRun, run_folder: Path) -> Recogniser:
 @torch.no_grad()
 def field_accuracy(recogniser: Recogniser, pictures: Tensor, codes: Tensor) -> dict[str, tuple[int, int]]:
     """Right answers and questions of each field, for pictures [-1, 1] [n, 3, height, width] and their codes."""
+    device = next(recogniser.parameters()).device
     right = torch.zeros(len(FIELDS), dtype=torch.int64)
     told = torch.zeros(len(FIELDS), dtype=torch.int64)
     for first in range(0, len(pictures), 64):
-        classes = recogniser.read(pictures[first : first + 64]).classes
+        classes = recogniser.read(pictures[first : first + 64].to(device)).classes.cpu()
         truth = codes[first : first + 64]
         right += ((classes == truth) & (truth != NOT_CLAIMED)).sum(dim=0)
         told += (truth != NOT_CLAIMED).sum(dim=0)

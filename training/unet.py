@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from transformers import CLIPTextModel
 from ldm_pipeline.images import contact_sheet
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 from training.data.cache import cached, content_key
-from training.data.postcards import Postcards
+from training.data.postcards import Postcards, words_key
 from training.draws import generator, samples_at
 from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
 from training.networks import UNetShape, build_unet
@@ -120,7 +121,9 @@ def build_latent_set(
 ) -> LatentSet:
     """Encode what is missing of pictures and captions; the file names carry the content they were made from."""
     vae_key = content_key(vae, postcards.config.key, len(postcards))
-    text_key = content_key(text_encoder, postcards.config.key, len(postcards), run.captions_per_picture, run.seed)
+    text_key = content_key(
+        text_encoder, postcards.config.key, len(postcards), run.captions_per_picture, run.seed
+    )
     autocast = torch.autocast("cpu", torch.bfloat16)
 
     def latents(first: int, last: int, factor: int) -> Tensor:
@@ -141,9 +144,13 @@ def build_latent_set(
 
     count = len(postcards)
     return LatentSet(
-        whole=cached(folder / f"latents-{vae_key}.npy", lambda a, b: latents(a, b, 1), count=count, title="latents"),
-        half=cached(folder / f"half-{vae_key}.npy", lambda a, b: latents(a, b, 2), count=count, title="half size"),
-        states=cached(folder / f"states-{text_key}.npy", states, count=count, title="captions"),
+        whole=cached(
+            folder / f"latents-{vae_key}.npy", lambda a, b: latents(a, b, 1), count=count, title="latents"
+        ),
+        half=cached(
+            folder / f"half-{vae_key}.npy", lambda a, b: latents(a, b, 2), count=count, title="half size"
+        ),
+        states=cached(folder / f"states-{text_key}-{words_key()}.npy", states, count=count, title="captions"),
         empty=encode_states(text_encoder, tokenizer.encode([""]))[0],
         key=f"{vae_key}-{text_key}",
     )
@@ -158,7 +165,9 @@ def training_batch(run: UNetRun, data: LatentSet, step: int) -> Batch:
     draws = generator(run.seed, stream, step)
     variants = torch.randint(0, data.states.shape[1], (rows,), generator=draws).tolist()
     dropped = torch.rand(rows, generator=draws) < run.empty_share
-    states = torch.from_numpy(np.stack([data.states[i, v] for i, v in zip(indices, variants, strict=True)])).float()
+    states = torch.from_numpy(
+        np.stack([data.states[i, v] for i, v in zip(indices, variants, strict=True)])
+    ).float()
     states[dropped] = data.empty
     latents = torch.from_numpy(np.stack([(data.half if half else data.whole)[i] for i in indices])).float()
     shape = (rows, latents.shape[1] // 2, *latents.shape[2:])
@@ -182,6 +191,9 @@ def train(run: UNetRun, data: LatentSet, *, initial: Path | None = None, run_fol
 ) -> Iterator[Progress]:  # fmt: skip
     """Train on cached latents; yields `Progress`. `initial` is a UNet folder to start warm from."""
     unet = initial_unet(run, data, initial)
+    if accelerator.device.type == "cpu":
+        # Measured on two Zen 5 cores, 2026-11-21: 49-51 samples/s against 41 with the fused kernel, in turns.
+        unet.set_attn_processor(AttnProcessor())
     objective = UNetObjective(unet, run)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     origin = content_key(unet) if initial is not None else "nothing"
@@ -199,13 +211,33 @@ def train(run: UNetRun, data: LatentSet, *, initial: Path | None = None, run_fol
 def initial_unet(run: UNetRun, data: LatentSet, initial: Path | None) -> UNet2DConditionModel:
     """An untrained UNet, a function of `run.seed`, or the weights in the folder `initial`."""
     if initial is not None:
-        return UNet2DConditionModel.from_pretrained(initial, use_safetensors=True, torch_dtype=torch.float32)
+        return _warm_unet(run, data, initial)
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(run.seed, "unet").get_state())
-        return build_unet(run.shape, latent_channels=data.whole.shape[1] // 2, text_width=data.states.shape[-1])
+        return build_unet(
+            run.shape, latent_channels=data.whole.shape[1] // 2, text_width=data.states.shape[-1]
+        )
 
 
-def trained_unet(run: UNetRun, run_folder: Path, *, latent_channels: int, text_width: int) -> UNet2DConditionModel:
+def _warm_unet(run: UNetRun, data: LatentSet, initial: Path) -> UNet2DConditionModel:
+    if not (initial / "config.json").is_file():
+        raise FileNotFoundError(f"{initial} holds no UNet; name a pipeline folder.")
+    unet = UNet2DConditionModel.from_pretrained(initial, use_safetensors=True, torch_dtype=torch.float32)
+    with torch.device("meta"):
+        wanted = build_unet(
+            run.shape, latent_channels=data.whole.shape[1] // 2, text_width=data.states.shape[-1]
+        )
+    shapes = [{name: p.shape for name, p in network.named_parameters()} for network in (unet, wanted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{initial} has another shape than the recipe's UNet; choose the recipe it was made by."
+        )
+    return unet
+
+
+def trained_unet(
+    run: UNetRun, run_folder: Path, *, latent_channels: int, text_width: int
+) -> UNet2DConditionModel:
     """The averaged weights of the run's newest checkpoint."""
     unet = build_unet(run.shape, latent_channels=latent_channels, text_width=text_width)
     load_averaged(unet, run_folder, prefix="unet.")
@@ -226,10 +258,13 @@ def validation_loss(objective: UNetObjective, data: LatentSet, *, conditioning: 
         states = data.empty.expand_as(states)
     total = 0.0
     for level in range(VALIDATION_LEVELS):
-        uniform = torch.stack([torch.full((rows,), (level + 0.5) / VALIDATION_LEVELS), torch.ones(rows)], dim=1)
+        uniform = torch.stack(
+            [torch.full((rows,), (level + 0.5) / VALIDATION_LEVELS), torch.ones(rows)], dim=1
+        )
         for part in torch.arange(rows).split(64):
             batch = {"latents": latents[part], "states": states[part], "noise": noise[part],
                      "posterior_noise": posterior_noise[part], "uniform": uniform[part]}  # fmt: skip
+            batch = {name: value.to(objective.unet.device) for name, value in batch.items()}
             total += float(objective.squared_errors(batch).sum())
     return total / (rows * VALIDATION_LEVELS)
 
@@ -252,6 +287,7 @@ def preview(
         unet=unet,
         scheduler=matching_scheduler(run.prediction),
     )
+    pipe.to(unet.device)
     pipe.set_progress_bar_config(disable=True)
     prompts = list(PREVIEW_PROMPTS)
     drawn = pipe(prompts, seed=list(range(len(prompts))), num_inference_steps=14, guidance_scale=4.0,

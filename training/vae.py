@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ldm_pipeline.judge import Recogniser
+from training.data.cache import content_key
 from training.data.postcards import Postcards
 from training.draws import generator, samples_at
 from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
@@ -84,15 +85,23 @@ def gradient_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def train(
-    run: VaeRun, postcards: Postcards, recogniser: Recogniser, *, run_folder: Path, accelerator: Accelerator
+    run: VaeRun,
+    postcards: Postcards,
+    recogniser: Recogniser,
+    *,
+    initial: Path | None = None,
+    run_folder: Path,
+    accelerator: Accelerator,
 ) -> Iterator[Progress]:
-    """Train on crops of rendered scenes; yields `Progress`."""
+    """Train on crops of rendered scenes; yields `Progress`. `initial` is a VAE folder to start warm from."""
     size = postcards.config.size
 
     def batch_at(step: int) -> Batch:
         whole = size <= run.crop or step % run.whole_every == run.whole_every - 1
         side = size if whole else run.crop
-        rows = max(1, run.fit.batch_size * run.crop**2 // size**2) if whole else run.fit.batch_size
+        rows = run.fit.batch_size
+        if whole:
+            rows = min(rows, max(1, rows * run.crop**2 // size**2))
         indices = samples_at(run.seed, step, batch_size=run.fit.batch_size, count=len(postcards))[:rows]
         draws = generator(run.seed, "crop", step)
         corners = torch.randint(0, size - side + 1, (rows, 2), generator=draws).tolist()
@@ -104,18 +113,22 @@ def train(
         noise = torch.randn(shape, generator=draws)
         return {"pictures": pictures.contiguous(memory_format=torch.channels_last), "noise": noise}
 
-    objective = VaeObjective(initial_vae(run), recogniser, run)
+    vae = initial_vae(run, initial)
+    origin = [] if initial is None else [content_key(vae)]
+    objective = VaeObjective(vae, recogniser, run)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     identity = fingerprint("vae", run.shape, run.seed, run.crop, run.whole_every, run.gradient_weight,
                            run.feature_weight, run.kl_weight, run.fit.optimizer, run.fit.batch_size,
-                           run.fit.average_decay, postcards.config.key)  # fmt: skip
+                           run.fit.average_decay, postcards.config.key, *origin)  # fmt: skip
     yield from fit(
         objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
     )
 
 
-def initial_vae(run: VaeRun) -> AutoencoderKL:
-    """An untrained VAE, a function of `run.seed`."""
+def initial_vae(run: VaeRun, initial: Path | None = None) -> AutoencoderKL:
+    """An untrained VAE, a function of `run.seed`, or the weights in the folder `initial`."""
+    if initial is not None:
+        return AutoencoderKL.from_pretrained(initial, use_safetensors=True)
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(run.seed, "vae").get_state())
         return build_vae(run.shape)
@@ -175,5 +188,8 @@ def psnr(decoded: Tensor, pictures: Tensor) -> float:
 @torch.no_grad()
 def reconstruct(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """Pictures through the posterior's mean and back, clamped to [-1, 1]."""
-    parts = [vae.decode(vae.encode(p).latent_dist.mean).sample for p in pictures.split(32)]  # type: ignore[union-attr]
+    parts = []
+    for part in pictures.split(32):
+        latents = vae.encode(part.to(vae.device)).latent_dist.mean  # type: ignore[union-attr]
+        parts.append(vae.decode(latents).sample.to(pictures.device))  # type: ignore[union-attr]
     return torch.cat(parts).clamp(-1, 1)

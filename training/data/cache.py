@@ -22,16 +22,32 @@ def content_key(*parts: nn.Module | str | int) -> str:
         if isinstance(part, nn.Module):
             for name, tensor in sorted(part.state_dict().items()):
                 digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+                digest.update(
+                    tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                )
         else:
             digest.update(f"{part}/".encode())
     return digest.hexdigest()[:12]
 
 
+def _reserve(path: Path) -> None:
+    """Take the whole file's disk space now: a full disk is then an error here, and no fatal signal later."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
 def cached(
     path: Path, make: Callable[[int, int], Tensor], *, count: int, batch_size: int = 64, title: str
 ) -> NDArray[np.float16]:
-    """fp16 array [count, ...] at `path` (.npy, memory-mapped); where absent, built from `make(first, last)`."""
+    """fp16 array [count, ...] at `path` (.npy, memory-mapped); where absent, built from `make(first, last)`.
+
+    Raises:
+        ValueError: `count` is below 1.
+        OSError: the disk is full; nothing is left under the final name.
+    """
+    if count < 1:
+        raise ValueError(f"count={count}: the data set is empty; render or add pictures first.")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
@@ -39,9 +55,9 @@ def cached(
         for first in tqdm(range(0, count, batch_size), unit="batch", desc=title):
             values = make(first, min(count, first + batch_size)).to(torch.float16).cpu().numpy()
             if array is None:
-                array = np.lib.format.open_memmap(
-                    partial, mode="w+", dtype=np.float16, shape=(count, *values.shape[1:])
-                )
+                shape = (count, *values.shape[1:])
+                array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+                _reserve(partial)
             array[first : first + len(values)] = values
         assert array is not None
         array.flush()

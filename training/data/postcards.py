@@ -5,9 +5,12 @@ Knows nothing of networks. Rendering goes on where it was interrupted; a chunk i
 
 import hashlib
 import json
+import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -47,12 +50,26 @@ class PostcardConfig:
         return hashlib.sha256(facts.encode()).hexdigest()[:12]
 
 
+def words_key() -> str:
+    """Content key of the source that words the captions: a cache of captions holds for one such source."""
+    source = hashlib.sha256()
+    for name in sorted(WORDS):
+        source.update((Path(__file__).parents[1] / "scenes" / name).read_bytes())
+    return source.hexdigest()[:8]
+
+
 class Postcards:
     """Random access to a rendered set: `images`, `scene(i)`, `sight(i)`."""
 
     def __init__(self, folder: Path, config: PostcardConfig):
         self.config, self.folder = config, folder
         numbers = range(_chunks(config.count))
+        absent = [n for n in numbers if not (folder / f"chunk-{n:05d}.json").is_file()]
+        if absent:
+            raise FileNotFoundError(
+                f"folder={folder}: {len(absent)} of {len(numbers)} chunks are missing; render them first "
+                "(`render_postcards`, or `python -m training scenes`)."
+            )
         self._images = [np.load(folder / f"chunk-{n:05d}.npy", mmap_mode="r") for n in numbers]
         self._sights: list[list[Any]] = [
             json.loads((folder / f"chunk-{n:05d}.json").read_text()) for n in numbers
@@ -63,12 +80,16 @@ class Postcards:
 
     def images(self, indices: list[int]) -> NDArray[np.uint8]:
         """Pictures uint8 [n, size, size, 3]."""
+        for index in indices:
+            self._check(index)
         return np.stack([self._images[i // CHUNK][i % CHUNK] for i in indices])
 
     def scene(self, index: int) -> Scene:
+        self._check(index)
         return sample_scene(self.config.seed, index, self.config.world)
 
     def sight(self, index: int) -> Sight:
+        self._check(index)
         things, colors, garments, weather = self._sights[index // CHUNK][index % CHUNK]
         return Sight(
             things_seen=tuple(map(bool, things)),
@@ -76,6 +97,12 @@ class Postcards:
             garments_seen=tuple(tuple(map(bool, g)) for g in garments),
             weather_seen=bool(weather),
         )
+
+    def _check(self, index: int) -> None:
+        if not 0 <= index < len(self):
+            raise ValueError(
+                f"index={index}: this set holds {len(self)} postcards; choose from 0 to {len(self) - 1}."
+            )
 
     def __iter__(self) -> Iterator[tuple[Scene, Sight]]:
         return ((self.scene(i), self.sight(i)) for i in range(len(self)))
@@ -93,12 +120,29 @@ def render_postcards(config: PostcardConfig, root: Path, *, processes: int | Non
     missing = [n for n in range(_chunks(config.count)) if not (folder / f"chunk-{n:05d}.json").exists()]
     if missing:
         job = partial(_render_chunk, config=config, folder=folder)
-        with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
-            bar = tqdm(total=len(missing) * CHUNK, unit="scene", desc=f"rendering {config.size} px")
-            for _ in pool.map(job, missing):
+        workers = min(len(missing), processes or os.cpu_count() or 1)
+        with (
+            tqdm(total=len(missing) * CHUNK, unit="scene", desc=f"rendering {config.size} px") as bar,
+            _pool(workers) as pool,
+        ):
+            for _ in (pool.map if pool else map)(job, missing):
                 bar.update(CHUNK)
-            bar.close()
     return Postcards(folder, config)
+
+
+def _pool(workers: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
+    """Worker processes that leave Ctrl-C to us; None for one worker: this process is enough then.
+
+    They are started anew, not forked: a fork of a process with threads (torch's) may hang.
+    """
+    if workers == 1:
+        return nullcontext()
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
 
 
 def _chunks(count: int) -> int:

@@ -55,7 +55,7 @@ def ink(scene: Scene, picture: Picture, owner: Owner) -> Picture:
     y, x = grid(size)
     for direction, start in ((1.0, 0.42), (-1.0, 0.76)):
         wave = np.abs(((x + np.float32(direction) * y) * np.float32(21.0)) % 1 - np.float32(0.5)) * 2
-        width = np.clip((dark - np.float32(start)) * np.float32(0.9), 0, 0.32)
+        width = np.clip((dark - np.float32(start)) * np.float32(0.9), 0, 0.26)
         stroke = np.clip((wave - 1 + width) * np.float32(size / 42.0) + np.float32(0.5) * (width > 0), 0, 1)
         out += (INK - out) * (stroke[..., None] * (1 - belongs) * np.float32(0.34))
     lines = outlines(picture, low=0.09, high=0.40)[..., None]
@@ -100,7 +100,7 @@ def neon(scene: Scene, picture: Picture, owner: Owner) -> Picture:
     bright = _uint8(picture)
     for _ in range((reach - 1) // 2):
         bright = bright.filter(ImageFilter.MaxFilter(3))
-    spread = np.asarray(bright, dtype=np.float32) / 255
+    spread = _blurred(np.asarray(bright, dtype=np.float32) / 255, 0.002)
     tubes = lines * _vivid(spread + (picture - spread) * belongs)
     out = DARK + _saturated(picture) * share
     out = out * (1 - np.float32(0.85) * lines) + tubes
@@ -134,12 +134,13 @@ def outlines(picture: Picture, *, low: float, high: float) -> Picture:
     inner = slice(reach, -reach)
     across = np.abs(padded[inner, 2 * reach :] - padded[inner, : -2 * reach]).max(axis=2)
     down = np.abs(padded[2 * reach :, inner] - padded[: -2 * reach, inner]).max(axis=2)
-    return np.clip((np.maximum(across, down) - np.float32(low)) / np.float32(high - low), 0, 1)
+    lines = np.clip((np.maximum(across, down) - np.float32(low)) / np.float32(high - low), 0, 1)
+    return np.clip(_blurred(lines, 0.35 * reach / size) * 2 - np.float32(0.5), 0, 1) if reach > 1 else lines
 
 
 @lru_cache(maxsize=8)
 def paper(size: int) -> tuple[Picture, Picture]:
-    """Fine grain and broad clouds of rough paper, size x size each, about in [-1, 1]; tiles seamlessly enough."""
+    """Fine grain and broad clouds of rough paper, size x size each, about in [-1, 1]."""
     return _noise(size, (96, 48), 1), _noise(size, (12, 6), 2)
 
 

@@ -1,0 +1,119 @@
+"""Three starts, masks, and a VAE whose failures are never silent."""
+
+import pytest
+import torch
+
+from ldm_pipeline import latents, schedulers
+from tests import tiny
+
+CPU = torch.device("cpu")
+
+
+def flow_schedule(steps: int = 10):
+    scheduler = tiny.make_scheduler()
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def pair():
+    return torch.randn(2, 1, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_text_to_image_starts_from_the_noise_and_runs_every_step():
+    _, noise = pair()
+    start = latents.start_from_noise(flow_schedule(), noise)
+    assert torch.equal(start.latents, noise) and len(start.timesteps) == 10
+    assert (start.first_step, start.total_steps, start.mask) == (0, 10, None)
+
+
+def test_image_to_image_runs_the_last_share_of_the_schedule():
+    clean, noise = pair()
+    scheduler = flow_schedule()
+    start = latents.start_from_picture(scheduler, clean, noise, steps=10, strength=0.35)
+    assert start.first_step == 7 and torch.equal(start.timesteps, scheduler.timesteps[7:])
+    s = scheduler.sigmas[7]
+    torch.testing.assert_close(start.latents, (1 - s) * clean + s * noise)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 14, 50, 999])
+def test_the_strength_an_error_names_is_one_that_works(steps):
+    with pytest.raises(ValueError) as caught:
+        latents.steps_left(steps, 0.0009)
+    named = float(str(caught.value).split("at least ")[1].split(",")[0])
+    assert latents.steps_left(steps, named) >= 1
+
+
+def test_a_masked_start_puts_the_picture_back_at_the_level_of_the_next_step():
+    clean, noise = pair()
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., :2] = 1
+    scheduler = flow_schedule(4)
+    start = latents.start_from_masked_picture(scheduler, clean, noise, mask, steps=4, strength=1.0)
+    assert torch.equal(start.latents, noise)
+    drawn = torch.full_like(clean, 5.0)
+    for i, t in enumerate(start.timesteps):
+        scheduler.step(torch.zeros_like(clean), t, drawn)
+        mixed = start.put_back(scheduler, drawn, i)
+        s = scheduler.sigmas[i + 1]
+        assert torch.equal(mixed[..., :2], drawn[..., :2])
+        torch.testing.assert_close(mixed[..., 2:], ((1 - s) * clean + s * noise)[..., 2:])
+    assert torch.equal(mixed[..., 2:], clean[..., 2:])
+
+
+def test_a_latent_cell_is_painted_as_soon_as_one_of_its_pixels_is():
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[0, 0, 3, 9] = 1
+    assert latents.latent_mask(mask, 8).tolist() == [[[[0, 1], [0, 0]]]]
+
+
+@torch.no_grad()
+def test_a_picture_is_sampled_with_its_own_generator():
+    vae = tiny.make_vae()
+    picture = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+    def sample(pictures, *seeds):
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return latents.picture_to_latents(vae, pictures, generators, device=CPU)
+
+    both = sample(picture, 5, 6)
+    torch.testing.assert_close(both[1:], sample(picture[1:], 6))
+    assert not torch.allclose(both[1:], sample(picture[1:], 7))
+
+
+def test_latents_that_are_not_finite_are_an_error_that_names_the_stage():
+    broken = torch.full((1, 8, 2, 2), float("nan"))
+    with pytest.raises(ValueError, match="denoising ended in latents that are not finite"):
+        latents.latents_to_picture(tiny.make_vae(), broken)
+
+
+@torch.no_grad()
+def test_a_half_precision_vae_that_overflows_is_tried_again_in_float32():
+    vae = tiny.make_vae()
+    vae.decoder.conv_out.weight.mul_(1e-3)
+    vae.decoder.conv_norm_out.weight.mul_(1e3)
+    vae.decoder.conv_in.weight.mul_(3e4)  # beyond 65504 in float16, harmless in float32
+    z = torch.randn(1, 8, 2, 2, generator=torch.Generator().manual_seed(0))
+    expected = latents.latents_to_picture(vae, z)
+    half = tiny.make_vae()
+    half.load_state_dict(vae.state_dict())
+    half.half()
+    raw = half.decode((z / 0.18215).half()).sample  # pyright: ignore
+    assert not torch.isfinite(raw).all()
+    assert (latents.latents_to_picture(half, z) - expected).abs().max() < 0.05
+    assert half.dtype == torch.float16
+
+
+@torch.no_grad()
+def test_a_vae_that_decodes_to_nan_is_an_error_and_not_a_black_picture():
+    vae = tiny.make_vae()
+    vae.decoder.conv_out.bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="the VAE decoded finite latents to a picture that is not"):
+        latents.latents_to_picture(vae, torch.zeros(1, 8, 2, 2))
+
+
+def test_the_schedule_copy_is_what_moves():
+    original = tiny.make_scheduler()
+    run = schedulers.scheduler_for_run(original)
+    run.set_timesteps(3)
+    latents.start_from_picture(run, *pair(), steps=3, strength=1.0)
+    assert original.begin_index is None and run.begin_index == 0

@@ -1,0 +1,103 @@
+"""Pictures for prompts, what the judge reads in them, and which of the claims it confirms.
+
+Knows nothing of how shares and intervals are made of answers, or of the report.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ldm_pipeline.judge import Reading, Recogniser
+from ldm_pipeline.pipeline import LatentDiffusionPipeline
+from training.pictures import picture_array, picture_tensor
+from training.scenes.claims import Claims
+
+Pictures = NDArray[np.uint8]
+"""n x size x size x 3."""
+
+TASKS = ("city", "weather", "time", "present", "color", "count", "side", "all")
+"""What a prompt asks for. `color`, `count` and `side` are the judge's answers about the asked kind of thing,
+whether or not it sees one; `all` is every one of the others at once."""
+PICTURES_PER_CALL = 16
+
+
+def draw(
+    pipe: LatentDiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    negatives: Sequence[str] | None = None,
+    size: int,
+    title: str,
+) -> Pictures:
+    """One picture for each prompt and seed, at the folder's own settings."""
+    pipe.set_progress_bar_config(disable=True)
+    drawn: list[Pictures] = []
+    with tqdm(total=len(prompts), unit="picture", desc=title) as bar:
+        for first in range(0, len(prompts), PICTURES_PER_CALL):
+            part = slice(first, first + PICTURES_PER_CALL)
+            result = pipe(
+                list(prompts[part]),
+                negative_prompt=None if negatives is None else list(negatives[part]),
+                seed=list(seeds[part]),
+                height=size,
+                width=size,
+            )
+            assert not isinstance(result, tuple)
+            drawn += [np.asarray(picture)[None] for picture in result.images]
+            bar.update(len(prompts[part]))
+    return np.concatenate(drawn)
+
+
+@torch.no_grad()
+def round_trip(pipe: LatentDiffusionPipeline, pictures: Pictures) -> Pictures:
+    """Pictures through the VAE's mean and back: what its reconstruction loses."""
+    vae = pipe.vae
+    parts = [
+        vae.decode(vae.encode(x.to(device=vae.device, dtype=vae.dtype)).latent_dist.mean).sample
+        for x in picture_tensor(pictures).split(PICTURES_PER_CALL)
+    ]
+    return np.concatenate([picture_array(part) for part in parts])
+
+
+def read(judge: Recogniser, pictures: Pictures) -> Reading:
+    """The judge's answers about all pictures."""
+    device = next(judge.parameters()).device
+    parts = [judge.read(x.to(device)) for x in picture_tensor(pictures).split(64)]
+    return Reading(
+        fields=judge.config.fields,
+        classes=torch.cat([part.classes for part in parts]).cpu(),
+        confidence=torch.cat([part.confidence for part in parts]).cpu(),
+    )
+
+
+def confirmed(reading: Reading, claims: Sequence[Claims]) -> list[dict[str, bool]]:
+    """For each picture, which of the facts in its claims the judge sees; facts not claimed are left out."""
+    table: dict[str, list[str]] = {}
+
+    def answer(field: str, picture: int) -> str:
+        if field not in table:
+            table[field] = reading.of(field)
+        return table[field][picture]
+
+    results: list[dict[str, bool]] = []
+    for i, claim in enumerate(claims):
+        facts = [(name, name, getattr(claim, name)) for name in ("city", "weather", "time")]
+        for thing in claim.things:
+            facts += [
+                ("present", f"{thing.kind}.present", "yes"),
+                ("color", f"{thing.kind}.color", thing.color),
+                ("count", f"{thing.kind}.count", thing.count),
+                ("side", f"{thing.kind}.side", thing.side),
+            ]
+        right = {task: answer(field, i) == str(value) for task, field, value in facts if value is not None}
+        results.append({**right, "all": all(right.values())})
+    return results
+
+
+def shows(reading: Reading, kind: str) -> list[bool]:
+    """Whether the judge sees that kind of thing, for each picture."""
+    return [answer == "yes" for answer in reading.of(f"{kind}.present")]

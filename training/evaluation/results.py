@@ -1,0 +1,194 @@
+"""What an evaluation found, as values, as JSON and as a page for people.
+
+Knows nothing of how pictures are drawn or judged.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from training.evaluation.statistics import Interval, Paired, Share
+
+FORMAT = 1
+"""Of `report.json`; counts up when a field changes its meaning."""
+COLUMNS = {
+    "renders": "real renders",
+    "round_trip": "VAE round trip",
+    "model": "model",
+    "shuffled": "shuffled captions",
+}
+QUESTIONS = {
+    "city": "city",
+    "weather": "weather",
+    "time": "time of day",
+    "present": "named thing present",
+    "color": "its color",
+    "count": "its count",
+    "side": "its side",
+    "all": "all seven at once",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a negative prompt changes: the same prompts and seeds without (before) and with it (after)."""
+
+    umbrella: Paired
+    """The judge sees an umbrella."""
+    collateral: dict[str, Paired]
+    """The judge confirms another asked fact."""
+    pixels: float
+    """Mean absolute change of a pixel's channels, in 0..255."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UmbrellaReport:
+    """Rainy prompts that name no umbrella, without and with a negative prompt, and with a sham word."""
+
+    pairs: int
+    negative: Change
+    sham: Change
+    sham_words: dict[str, int]
+    """Which word for how many prompts."""
+    rendered: Share
+    """Renders of the same scenes that show an umbrella, by their records."""
+    judged_on_renders: Share
+    """Renders in which the judge sees one."""
+    sensitivity: Share
+    """Of the renders with an umbrella, those in which the judge sees it."""
+    false_positives: Share
+    """Of the renders without an umbrella, those in which the judge sees one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that an evaluation measured, and on what."""
+
+    model: str
+    model_hash: str
+    judge_hash: str
+    recipe: str
+    command: str
+    date: str
+    machine: str
+    seconds_per_picture: float
+    """On that machine, with whatever else it did."""
+    size: int
+    prompts: int
+    seeds_per_prompt: int
+    settings: dict[str, Any]
+    """The folder's generation defaults and scheduler."""
+    world: dict[str, Any]
+    columns: dict[str, dict[str, Share]]
+    """Column -> question -> share; columns as in `COLUMNS`, questions as in `QUESTIONS`."""
+    present_by_kind: dict[str, Share]
+    """The model's `present` by kind of thing, independent answers assumed."""
+    city_by_city: dict[str, Share]
+    umbrella: UmbrellaReport | None
+    cases: list[dict[str, Any]]
+    """Each prompt with its scene, claims, seeds and the model's answers."""
+    umbrella_cases: list[dict[str, Any]]
+
+    def to_json(self) -> str:
+        """JSON text; limits that are infinite become null."""
+        return json.dumps(_finite({"format": FORMAT, **asdict(self)}), indent=1, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """A page with the tables, ready to be quoted."""
+        parts = [f"# PostcardBench: {self.model}", self._facts(), self.score_table(), self._kinds()]
+        if self.umbrella is not None:
+            parts += ["## Negative prompt: umbrella", self.umbrella_table()]
+        return "\n\n".join(parts) + "\n"
+
+    def score_table(self) -> str:
+        """Percent right in four columns, with 95 % intervals."""
+        lines = ["| asked | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " --- |" * len(COLUMNS)]
+        for question, words in QUESTIONS.items():
+            shares = [self.columns[column][question] for column in COLUMNS]
+            lines.append(f"| {words} | " + " | ".join(map(percent, shares)) + " |")
+        return "\n".join(lines)
+
+    def umbrella_table(self) -> str:
+        """With and without the negative prompt, and the sham control."""
+        report = self.umbrella
+        assert report is not None
+        lines = [
+            f"{report.pairs} rainy prompts that name no umbrella; the same seed without and with a negative prompt.",
+            "",
+            "| the judge sees | without | with | change in points | McNemar p |",
+            "| --- | --- | --- | --- | --- |",
+            _row('an umbrella; `negative_prompt="umbrella"`', report.negative.umbrella),
+            _row("an umbrella; sham word", report.sham.umbrella),
+        ]
+        for name, change in (("negative", report.negative), ("sham", report.sham)):
+            lines += [
+                _row(f"the asked {QUESTIONS[q]}; {name}", table) for q, table in change.collateral.items()
+            ]
+        fall = report.negative.umbrella
+        told = "there was no umbrella to remove"
+        if fall.fall is not None and fall.fall_interval is not None:
+            told = f"the umbrella's rate falls by {100 * fall.fall:.0f} %{_limits(fall.fall_interval)}"
+        words = ", ".join(f"{word} ({count})" for word, count in report.sham_words.items())
+        lines += [
+            "",
+            f"Paired over the same seeds, {told}. A pixel changes by {report.negative.pixels:.1f} of 255"
+            f" with the negative prompt and by {report.sham.pixels:.1f} with the sham ({words}).",
+            "",
+            f"On real renders of the same scenes: an umbrella in {percent(report.rendered)} % by the record and"
+            f" in {percent(report.judged_on_renders)} % by the judge, which sees {percent(report.sensitivity)} %"
+            f" of those there and wrongly sees one in {percent(report.false_positives)} % of the renders without.",
+        ]
+        return "\n".join(lines)
+
+    def _facts(self) -> str:
+        effect = max(s.design_effect for s in self.columns["model"].values())
+        return (
+            f"`{self.command}`, {self.date}, {self.machine}, {self.seconds_per_picture:.2f} s per picture.\n"
+            f"Model {self.model_hash[:12]}, judge {self.judge_hash[:12]},"
+            f" settings `{json.dumps(self.settings)}`.\n\n"
+            f"{self.prompts} fresh prompts x {self.seeds_per_prompt} seeds at {self.size} px. Percent right by a"
+            " judge that no loss has seen, with Wilson 95 % intervals, widened for the likeness of pictures of"
+            f" one prompt (design effect up to {effect:.1f}). Renders are the ceiling, shuffled captions the floor."
+        )
+
+    def _kinds(self) -> str:
+        lines = ["| kind | present |", "| --- | --- |"]
+        lines += [
+            f"| {kind} | {percent(share)} of {share.asked} |" for kind, share in self.present_by_kind.items()
+        ]
+        return "\n".join(lines)
+
+
+def percent(share: Share) -> str:
+    """E.g. "97.3 (94.5-98.7)"; a dash if nothing was asked."""
+    if share.rate is None:
+        return "-"
+    return f"{100 * share.rate:.1f} ({100 * share.interval.low:.1f}-{100 * share.interval.high:.1f})"
+
+
+def _row(words: str, table: Paired) -> str:
+    change = (
+        "-"
+        if table.change is None
+        else f"{100 * table.change:+.1f}{_limits(table.change_interval, sign='+')}"
+    )
+    p = f"{table.p_value:.3f}" if table.p_value >= 0.001 else f"{table.p_value:.0e}"
+    return f"| {words} | {percent(table.before)} | {percent(table.after)} | {change} | {p} |"
+
+
+def _limits(interval: Interval, *, sign: str = "") -> str:
+    low, high = (
+        f"{100 * limit:{sign}.1f}" if math.isfinite(limit) else "none"
+        for limit in (interval.low, interval.high)
+    )
+    return f" ({low} to {high})"
+
+
+def _finite(value: Any) -> Any:
+    """The same nest of plain values without infinities."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
