@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ldm_pipeline.guidance import Guidance, guided_prediction
@@ -19,7 +20,7 @@ from ldm_pipeline.text import TextConditioning
 class StepState:
     """What a step leaves behind, and what a callback may replace."""
 
-    latents: Tensor
+    latents: Float[Tensor, "batch channels height width"]
     conditioning: TextConditioning
     guidance: Guidance
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -38,7 +39,11 @@ class Guidance:
         return fraction >= self.negative_start
 
 
-def guided_prediction(unconditional: Tensor, conditional: Tensor, guidance: Guidance) -> Tensor:
+def guided_prediction(
+    unconditional: Float[Tensor, "batch channels height width"],
+    conditional: Float[Tensor, "batch channels height width"],
+    guidance: Guidance,
+) -> Float[Tensor, "batch channels height width"]:
     """Move the conditional prediction away from the unconditional one.
 
     u + w (c - u), eq. 2 of Imagen (arXiv 2205.11487); both (pictures channels height width). Then, with
@@ -53,7 +58,7 @@ def guided_prediction(unconditional: Tensor, conditional: Tensor, guidance: Guid
     return guidance.rescale * (guided * spread) + (1 - guidance.rescale) * guided
 
 
-def scale_embedding(scale: float, width: int, *, pictures: int) -> Tensor:
+def scale_embedding(scale: float, width: int, *, pictures: int) -> Float[Tensor, "batch width"]:
     """Embed the guidance scale for networks distilled with it (`time_cond_proj_dim`, arXiv 2310.04378).
 
     Sine and cosine features of 1000 (scale - 1), float32 (pictures width).

@@ -71,7 +71,9 @@ class Recogniser(nn.Module):
             activations.append(x)
         return activations
 
-    def embedding(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch subjects width"]:
+    def embedding(
+        self, pictures: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch subjects width"]:
         """What each subject's query found: features for answers and for distances between sets of pictures."""
         last = self.features(pictures)[-1]
         tokens = last.flatten(2).transpose(1, 2)
@@ -82,7 +84,9 @@ class Recogniser(nn.Module):
         queries = self.queries.expand_as(found).to(found.dtype)
         return F.silu(self.hidden(torch.cat([found, overall, queries], dim=2)))
 
-    def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> tuple[Float[Tensor, "batch classes"], ...]:
+    def forward(
+        self, pictures: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch classes"], ...]:
         """Logits of each field, in the order of `config.fields`, for pictures in [-1, 1]."""
         found = self.embedding(pictures)
         return tuple(self.heads[head](found[:, subject]) for subject, head in self._asked)
@@ -114,7 +118,9 @@ class Recogniser(nn.Module):
             raise FileNotFoundError(f"folder={folder}: no {CONFIG} of a recogniser there; train or name one.")
         raw = json.loads((folder / CONFIG).read_text())
         fields = tuple((name, tuple(classes)) for name, classes in raw["fields"])
-        network = cls(RecogniserConfig(widths=tuple(raw["widths"]), blocks=raw["blocks"], fields=fields))
+        config = RecogniserConfig(widths=tuple(raw["widths"]), blocks=raw["blocks"], fields=fields)
+        with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten, are drawn globally
+            network = cls(config)
         network.load_state_dict({k: v.float() for k, v in load_file(folder / WEIGHTS).items()})
         return network.eval()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ldm_pipeline.noise import Generators, draw_noise
@@ -19,7 +20,7 @@ from ldm_pipeline.schedulers import first_noise, noised
 class Start:
     """Where a run begins: text-to-image, image-to-image and inpainting differ in this value only."""
 
-    latents: Tensor
+    latents: Float[Tensor, "batch channels height width"]
     """At the noise level of `timesteps[0]`, (pictures channels height width)."""
     timesteps: Tensor
     """The steps to run, (steps,), a tail of the scheduler's."""
@@ -27,11 +28,11 @@ class Start:
     """Index of `timesteps[0]` in the whole schedule."""
     total_steps: int
     """Length of the whole schedule."""
-    clean: Tensor | None = None
+    clean: Float[Tensor, "batch channels height width"] | None = None
     """Latents of the picture to keep; only for a masked start."""
-    noise: Tensor | None = None
+    noise: Float[Tensor, "batch channels height width"] | None = None
     """The noise that `clean` is brought to each step's level with."""
-    mask: Tensor | None = None
+    mask: Float[Tensor, "batch 1 height width"] | None = None
     """(pictures 1 height width) at latent size: 1 is painted anew, 0 is kept."""
 
     def put_back(self, scheduler: Any, latents: Tensor, step: int) -> Tensor:
@@ -125,7 +126,9 @@ def steps_left(steps: int, strength: float) -> int:
     return left
 
 
-def latent_mask(mask: Tensor, factor: int) -> Tensor:
+def latent_mask(
+    mask: Float[Tensor, "batch 1 height width"], factor: int
+) -> Float[Tensor, "batch 1 rows columns"]:
     """Shrink a pixel mask (masks 1 height width) of 0 and 1 by the VAE's factor.
 
     A latent cell is painted anew as soon as one of its pixels is: diffusers samples one pixel per cell, which
@@ -159,7 +162,9 @@ def skip_posterior_draw(clean: Tensor, generators: Generators) -> None:
     draw_noise(clean.shape, generators, dtype=clean.dtype, device=clean.device)
 
 
-def latents_to_picture(vae: Any, latents: Tensor) -> Tensor:
+def latents_to_picture(
+    vae: Any, latents: Float[Tensor, "batch channels rows columns"]
+) -> Float[Tensor, "batch 3 height width"]:
     """Decode scaled latents to pictures in [0, 1], float32 (pictures 3 height width).
 
     A VAE in half precision whose output is not finite is tried once more in float32 (SDXL's overflows).

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 Generators = Generator | list[Generator]
@@ -20,7 +21,7 @@ def generators_for(seeds: Sequence[int]) -> list[Generator]:
 
 def draw_noise(
     shape: Sequence[int], generators: Generators, *, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+) -> Float[Tensor, "batch channels height width"]:
     """Draw standard normal noise of `shape` (pictures channels height width).
 
     With one generator per picture each picture is drawn alone: `torch.randn` is not prefix-stable, so a

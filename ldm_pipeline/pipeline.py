@@ -78,14 +78,14 @@ class LatentDiffusionPipeline(LatentDiffusionComponents):
         return_dict: bool = True,
         negative_start: float | None = None,
         guidance_interval: Sequence[float] | None = None,
-    ) -> LatentDiffusionPipelineOutput | tuple[Any, ...]:
+    ) -> LatentDiffusionPipelineOutput:
         """Draw pictures: from noise, from `image`, or from `image` where `mask_image` is white.
 
         None for a setting means the folder's `generation_defaults.json`, or else diffusers' default.
 
         prompt: a text, or one per row. negative_prompt: a text for all rows, or one per row.
-        image: picture(s) to start from, one for all rows or one per row; the result has its size (inside it is
-            padded to multiples of the VAE's factor), or `height` and `width` where both are given.
+        image: picture(s) to start from, one for all rows or one per row; the result has its size (inside it
+            is padded to multiples of the VAE's factor), or `height` and `width` where both are given.
         mask_image: white is painted anew, black is kept: those pixels of the result equal the input's.
         strength: share of the schedule run on `image`, in (0, 1]; 0.8, with a mask 1.0.
         height, width: pixels, multiples of the VAE's factor (8).
@@ -153,7 +153,7 @@ class LatentDiffusionPipeline(LatentDiffusionComponents):
         self.maybe_free_model_hooks()
 
         if not return_dict:
-            return drawn, blocked
+            return drawn, blocked  # pyright: ignore[reportReturnType] (diffusers' old form)
         return LatentDiffusionPipelineOutput(
             images=drawn,
             nsfw_content_detected=blocked,

@@ -90,7 +90,10 @@ def make_scheduler(name: str, like: Any, *, flow: bool) -> Any:
             extra = {"shift": shift}
         else:
             extra = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
-    return getattr(diffusers, class_name).from_config(like.config, **extra)
+    try:
+        return getattr(diffusers, class_name).from_config(like.config, **extra)
+    except ImportError:
+        raise ValueError(f"scheduler={name!r} needs scipy: run `pip install scipy`") from None
 
 
 def check_scheduler(scheduler: Any, *, flow: bool) -> None:
@@ -100,10 +103,10 @@ def check_scheduler(scheduler: Any, *, flow: bool) -> None:
     """
     name = type(scheduler).__name__
     if flow != is_flow(scheduler):
-        kind, other = ("rectified-flow", "eps or v") if flow else ("eps or v", "rectified-flow")
+        kind, other = ("a rectified-flow", "eps or v") if flow else ("an eps or v", "rectified-flow")
         able = FLOW_SCHEDULERS if flow else DIFFUSION_SCHEDULERS
         raise ValueError(
-            f"{name} is set up for {other} but this is a {kind} model: use one of {', '.join(able)}"
+            f"{name} is set up for {other} but this is {kind} model: use one of {', '.join(able)}"
         )
     if flow and name not in FLOW_SCHEDULERS:
         raise ValueError(f"{name} cannot run a rectified-flow model: use one of {', '.join(FLOW_SCHEDULERS)}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 # A fast tokenizer keeps its padding and truncation as state: two threads at once raise "Already borrowed".
@@ -23,18 +24,18 @@ class TextConditioning:
     `negative` and `null` (the encoded empty prompt, never zeros) are None in a run without guidance.
     """
 
-    prompt: Tensor
-    negative: Tensor | None = None
-    null: Tensor | None = None
+    prompt: Float[Tensor, "batch tokens width"]
+    negative: Float[Tensor, "batch tokens width"] | None = None
+    null: Float[Tensor, "batch tokens width"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
     """Texts as token numbers, all of one length, with the ends that did not fit."""
 
-    ids: Tensor
+    ids: Int[Tensor, "texts tokens"]
     """int64 (texts tokens)."""
-    attention: Tensor
+    attention: Int[Tensor, "texts tokens"]
     """int64 (texts tokens), 1 up to each text's end token."""
     lost: tuple[str, ...]
     """Per text what was cut off; "" where nothing was."""
@@ -68,7 +69,9 @@ def tokenize(tokenizer: Any, texts: Sequence[str], *, limit: int) -> Tokens:
     return Tokens(ids=torch.tensor(padded), attention=torch.tensor(attention), lost=lost)
 
 
-def encode(text_encoder: Any, tokens: Tokens, *, clip_skip: int | None, device: torch.device) -> Tensor:
+def encode(
+    text_encoder: Any, tokens: Tokens, *, clip_skip: int | None, device: torch.device
+) -> Float[Tensor, "texts tokens width"]:
     """Run the CLIP text tower: token states (texts tokens width) after the final layer norm.
 
     `clip_skip=n` leaves out the last n layers (A1111 counts one more: its 2 is our 1). ValueError when the

@@ -26,14 +26,15 @@ FLOORS = {
         1: ["request", "noise", "images", "text", "guidance", "schedulers", "folder", "judge"],
     },
     "training": {
-        7: ["__main__"],
-        6: ["commands"],
-        5: ["recipes"],
+        8: ["__main__"],
+        7: ["commands"],
+        6: ["export"],
+        5: ["recipes", "estimate"],
         4: ["recogniser", "vae", "clip", "unet", "finetune", "evaluation"],
-        3: ["data", "loop", "export", "measures"],
+        3: ["data", "loop", "measures"],
         2: ["claims", "clip_objective"],
         1: ["networks", "tokenizer", "text_tower", "critic", "targets", "optim", "ema", "checkpoint"]
-        + ["logbook", "draws", "estimate", "pictures", "scenes"],
+        + ["logbook", "draws", "pictures", "scenes"],
     },
 }
 FLOOR_OF = {

@@ -159,8 +159,8 @@ def make_components(prediction_type: str = "flow_prediction") -> dict[str, Any]:
     }
 
 
-def make_pipeline(prediction_type: str = "flow_prediction") -> LatentDiffusionPipeline:
-    """Our pipeline of tiny components, quiet."""
+def make_pipeline(prediction_type: str = "flow_prediction") -> Any:
+    """Our pipeline of tiny components, quiet; untyped, as its pictures are lists, arrays or tensors."""
     pipe = LatentDiffusionPipeline(**make_components(prediction_type))
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
             part.add_argument(
                 "--init-from", type=Path, help="pipeline folder whose weights to start warm from"
             )
-        if name == "unet":
+        if name in ("unet", "export"):
             part.add_argument("--prediction", choices=("flow", "epsilon", "v"), help="what the UNet predicts")
         if name == "export":
             part.add_argument("--out", type=Path, required=True, help="pipeline folder to write")

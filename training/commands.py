@@ -172,15 +172,18 @@ def train_clip(options: Options) -> None:
         _deliver(folder / "final", lambda new: clip_run.export(run, tokenizer, run_folder=folder, folder=new))
 
 
+def chosen_unet(recipe: Recipe, options: Options) -> unet_run.UNetRun:
+    return replace(recipe.unet, prediction=options.prediction) if options.prediction else recipe.unet
+
+
 def train_unet(options: Options) -> None:
     recipe = chosen_recipe(options)
-    run = replace(recipe.unet, fit=with_steps(recipe.unet.fit, options))
-    if options.prediction:
-        run = replace(run, prediction=options.prediction)
+    run = chosen_unet(recipe, options)
+    run = replace(run, fit=with_steps(run.fit, options))
     if options.dry_run:
         channels, width = recipe.vae.shape.latent_channels, recipe.clip.width
         return estimate_unet(run, latent_channels=channels, text_width=width, size=recipe.size)
-    folder = runs_folder(options) / ("unet" if run.prediction == "flow" else f"unet-{run.prediction}")
+    folder = runs_folder(options) / unet_run.run_name(run)
     vae, text_encoder, tokenizer = (
         finished_vae(options),
         finished_text_encoder(options),
@@ -212,6 +215,7 @@ def train_unet(options: Options) -> None:
 
 def export(options: Options) -> None:
     recipe = chosen_recipe(options)
+    recipe = replace(recipe, unet=chosen_unet(recipe, options))
     print(export_pipeline(recipe, options.runs, out=options.out, base=options.init_from))
     if options.judge_out:
         print(export_judge(recipe, options.runs, out=options.judge_out))

@@ -21,7 +21,7 @@ from training.loop import averaged_weights
 from training.recipes import Recipe
 from training.targets import matching_scheduler
 from training.tokenizer import read_tokenizer
-from training.unet import trained_unet
+from training.unet import run_name, trained_unet
 
 LARGEST_SHARD = "14MB"
 LEGS = "training_legs.json"
@@ -29,12 +29,11 @@ LEGS = "training_legs.json"
 
 
 def export_pipeline(
-    recipe: Recipe, runs: Path, *, out: Path, unet_run: str = "unet", base: Path | None = None
+    recipe: Recipe, runs: Path, *, out: Path, base: Path | None = None
 ) -> Path:
     """Write fp16 safetensors, scheduler, tokenizer, defaults and model card to `out`.
 
     Args:
-        unet_run: name of the UNet's run folder below `runs/RECIPE`.
         base: the pipeline folder that the UNet started warm from; its legs are carried on.
     Raises:
         FileNotFoundError: a part is not trained yet. FileExistsError: `out` holds something else than a pipeline.
@@ -43,7 +42,7 @@ def export_pipeline(
         raise FileExistsError(
             f"--out {out}: holds something else than a pipeline folder; choose an empty one."
         )
-    folder = runs / recipe.name
+    folder, unet_run = runs / recipe.name, run_name(recipe.unet)
     _, step = averaged_weights(folder / unet_run)
     earlier = json.loads((base / LEGS).read_text()) if base else []
     tokenizer_folder = folder / "clip" / "final" / "tokenizer"

@@ -44,7 +44,7 @@ SMOKE = Recipe(
         weathers=("sunny", "rainy"),
         kinds=("umbrella", "dog"),
         colors=("red", "blue"),
-    ),  # fmt: skip
+    ),
     size=64,
     pictures=256,
     held_out_pictures=32,
@@ -57,7 +57,7 @@ SMOKE = Recipe(
             total_steps=40,
             batch_size=16,
             save_every_steps=10,
-        ),  # fmt: skip
+        ),
     ),
     judge=RecogniserRun(
         widths=(8, 16, 32),
@@ -68,7 +68,7 @@ SMOKE = Recipe(
             total_steps=40,
             batch_size=16,
             save_every_steps=10,
-        ),  # fmt: skip
+        ),
     ),
     vae=VaeRun(
         shape=VaeShape(channels=(8, 16, 16, 16), latent_channels=4),
@@ -78,13 +78,13 @@ SMOKE = Recipe(
             total_steps=40,
             batch_size=8,
             save_every_steps=10,
-        ),  # fmt: skip
+        ),
     ),
     clip=ClipRun(
         width=64,
         layers=2,
         heads=2,
-        vocab_size=512,
+        vocab_size=640,
         fit=FitConfig(
             optimizer=OptimizerConfig(
                 learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1, warmup_steps=5
@@ -92,7 +92,7 @@ SMOKE = Recipe(
             total_steps=30,
             batch_size=16,
             save_every_steps=10,
-        ),  # fmt: skip
+        ),
     ),
     unet=UNetRun(
         shape=UNetShape(channels=(32, 64), attention=(False, True), sample_size=8),
@@ -101,7 +101,7 @@ SMOKE = Recipe(
             total_steps=40,
             batch_size=16,
             save_every_steps=10,
-        ),  # fmt: skip
+        ),
     ),
 )
 """Minutes on a CPU, to see every part work; its pictures are blurs."""
@@ -114,51 +114,49 @@ POSTCARDS128 = Recipe(
     held_out_pictures=1_024,
     recogniser=RecogniserRun(
         widths=(24, 48, 96, 128, 160),
-        blocks=1,
         seed=1,
         fit=FitConfig(
             optimizer=OptimizerConfig(learning_rate=1.5e-3, weight_decay=0.02),
             total_steps=700,
             batch_size=64,
             save_every_steps=250,
-        ),  # fmt: skip
+        ),
     ),
     judge=RecogniserRun(
         widths=(24, 64, 128, 224),
-        blocks=1,
         seed=11,
         fit=FitConfig(
             optimizer=OptimizerConfig(learning_rate=1.5e-3, weight_decay=0.02),
-            total_steps=2_500,
+            total_steps=1_600,
             batch_size=64,
-            save_every_steps=250,
-        ),  # fmt: skip
+            save_every_steps=400,
+        ),
     ),
     vae=VaeRun(
         fit=FitConfig(
-            optimizer=OptimizerConfig(learning_rate=1.2e-3, warmup_steps=100),
+            optimizer=OptimizerConfig(learning_rate=1.2e-3),
             total_steps=8_000,
             batch_size=16,
             save_every_steps=500,
-        ),  # fmt: skip
+        ),
     ),
     clip=ClipRun(
         fit=FitConfig(
             optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1),
-            total_steps=1_500,
+            total_steps=1_000,
             batch_size=64,
             save_every_steps=250,
-        ),  # fmt: skip
+        ),
     ),
     unet=UNetRun(
-        half_size_steps=1_600,
+        half_size_steps=1_200,
         fit=FitConfig(
-            optimizer=OptimizerConfig(learning_rate=4e-4, warmup_steps=200),
-            total_steps=6_000,
+            optimizer=OptimizerConfig(learning_rate=5e-4, warmup_steps=200),
+            total_steps=4_000,
             batch_size=64,
             average_decay=0.9995,
-            save_every_steps=200,
-        ),  # fmt: skip
+            save_every_steps=400,
+        ),
     ),
 )
 """One drawing style and ten cities at 128 px, for two CPU cores and one session of three hours."""
@@ -187,7 +185,7 @@ POSTCARDS256 = replace(
             total_steps=12_000,
             batch_size=128,
             save_every_steps=500,
-        ),  # fmt: skip
+        ),
     ),
     clip=ClipRun(
         fit=FitConfig(
@@ -195,7 +193,7 @@ POSTCARDS256 = replace(
             total_steps=6_000,
             batch_size=512,
             save_every_steps=500,
-        ),  # fmt: skip
+        ),
     ),
     unet=UNetRun(
         shape=UNetShape(channels=(96, 192, 256), attention=(True, True, True), sample_size=32),
@@ -208,7 +206,7 @@ POSTCARDS256 = replace(
             batch_size=1_024,
             average_decay=0.9995,
             save_every_steps=500,
-        ),  # fmt: skip
+        ),
     ),
 )
 """The whole world at 256 px, sized for one accelerator; not yet run."""

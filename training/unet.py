@@ -31,6 +31,7 @@ from training.targets import Prediction, matching_scheduler, noisy_batch
 from training.tokenizer import Bpe
 
 VALIDATION_LEVELS = 8
+VALIDATION_PICTURES = 96
 PREVIEW_PROMPTS = (
     "Paris on a rainy day",
     "Cairo at sunset",
@@ -74,6 +75,11 @@ class LatentSet:
     empty: Tensor
     """Token states of the empty string [77, width]."""
     key: str
+
+
+def run_name(run: UNetRun) -> str:
+    """Name of the run folder: one for each kind of prediction."""
+    return "unet" if run.prediction == "flow" else f"unet-{run.prediction}"
 
 
 class UNetObjective(nn.Module):
@@ -239,7 +245,8 @@ def trained_unet(
     run: UNetRun, run_folder: Path, *, latent_channels: int, text_width: int
 ) -> UNet2DConditionModel:
     """The averaged weights of the run's newest checkpoint."""
-    unet = build_unet(run.shape, latent_channels=latent_channels, text_width=text_width)
+    with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten, are drawn globally
+        unet = build_unet(run.shape, latent_channels=latent_channels, text_width=text_width)
     load_averaged(unet, run_folder, prefix="unet.")
     return unet.eval().requires_grad_(False)
 
@@ -247,13 +254,13 @@ def trained_unet(
 @torch.no_grad()
 def validation_loss(objective: UNetObjective, data: LatentSet, *, conditioning: Literal["true", "empty"] = "true"
 ) -> float:  # fmt: skip
-    """Mean loss over a held-out set at `VALIDATION_LEVELS` fixed noise levels and fixed noise."""
-    rows = len(data.whole)
+    """Mean loss over `VALIDATION_PICTURES` of a held-out set at fixed noise levels and fixed noise."""
+    rows = min(VALIDATION_PICTURES, len(data.whole))
     draws = generator(0, "validation")
-    latents = torch.from_numpy(np.array(data.whole)).float()
+    latents = torch.from_numpy(np.array(data.whole[:rows])).float()
     shape = (rows, latents.shape[1] // 2, *latents.shape[2:])
     noise, posterior_noise = torch.randn(shape, generator=draws), torch.randn(shape, generator=draws)
-    states = torch.from_numpy(np.array(data.states[:, 0])).float()
+    states = torch.from_numpy(np.array(data.states[:rows, 0])).float()
     if conditioning == "empty":
         states = data.empty.expand_as(states)
     total = 0.0

@@ -19,7 +19,7 @@ from training.data.cache import content_key
 from training.data.postcards import Postcards
 from training.draws import generator, samples_at
 from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
-from training.networks import VaeShape, build_vae
+from training.networks import VAE_FACTOR, VaeShape, build_vae
 from training.pictures import picture_tensor
 
 FOLDED_SCALING_FACTOR = 0.18215
@@ -39,6 +39,12 @@ class VaeRun:
     """Every so manieth step sees whole pictures (a quarter as many), so that the picture's scale is covered too."""
     gradient_weight: float = 0.7
     """Of the L1 distance of horizontal and vertical differences, at two scales."""
+    color_weight: float = 1.0
+    """Of the distance of cells' mean colors. Without it purple things stayed blue and black ones dark green after
+    60 k crops: they are few, and plain L1 weighs them by their area."""
+    probe_weight: float = 1.0
+    """Of the distance of each latent cell's mean color read linearly from its latent: a short way for the gradient
+    that teaches the encoder colors long before the deep decoder can use them."""
     feature_weight: float = 0.15
     """Of the distance of recogniser 1's activations."""
     kl_weight: float = 1e-6
@@ -51,6 +57,9 @@ class VaeObjective(nn.Module):
         super().__init__()
         self.vae, self.run = vae, run
         self.recogniser = recogniser.requires_grad_(False)
+        self.probe = nn.Conv2d(run.shape.latent_channels, 3, 1)
+        nn.init.zeros_(self.probe.weight)
+        nn.init.zeros_(self.probe.bias)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         pictures = batch["pictures"]
@@ -59,11 +68,22 @@ class VaeObjective(nn.Module):
         decoded = self.vae.decode(latents).sample.float()  # type: ignore[union-attr]
         pixel = F.l1_loss(decoded, pictures)
         gradient = gradient_distance(decoded, pictures)
+        color = color_distance(decoded, pictures)
+        probe = color_distance(self.probe(latents).float(), F.avg_pool2d(pictures, VAE_FACTOR), cell=1)
         features = self._feature_distance(decoded, pictures)
         kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
         run = self.run
-        loss = pixel + run.gradient_weight * gradient + run.feature_weight * features + run.kl_weight * kl
-        return {"loss": loss, "pixel": pixel, "gradient": gradient, "features": features, "kl": kl}
+        loss = pixel + run.gradient_weight * gradient + run.color_weight * color
+        loss = loss + run.probe_weight * probe + run.feature_weight * features + run.kl_weight * kl
+        losses = {
+            "pixel": pixel,
+            "gradient": gradient,
+            "color": color,
+            "probe": probe,
+            "features": features,
+            "kl": kl,
+        }
+        return {"loss": loss, **losses}
 
     def _feature_distance(self, decoded: Tensor, pictures: Tensor) -> Tensor:
         """Mean over the first three stages of the L1 distance relative to the activations' own size."""
@@ -82,6 +102,14 @@ def gradient_distance(first: Tensor, second: Tensor) -> Tensor:
         total = total + (error[..., 1:] - error[..., :-1]).abs().mean()
         total = total + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
     return total / 2
+
+
+def color_distance(first: Tensor, second: Tensor, *, cell: int = 4) -> Tensor:
+    """L1 distance of the mean colors of cells: their channels, and the opponent colors red-green, blue-yellow."""
+    error = F.avg_pool2d(first - second, cell)
+    red, green, blue = error.unbind(dim=1)
+    opponents = (red - green).abs().mean() + (blue - (red + green) / 2).abs().mean()
+    return error.abs().mean() + opponents
 
 
 def train(
@@ -118,7 +146,7 @@ def train(
     objective = VaeObjective(vae, recogniser, run)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     identity = fingerprint("vae", run.shape, run.seed, run.crop, run.whole_every, run.gradient_weight,
-                           run.feature_weight, run.kl_weight, run.fit.optimizer, run.fit.batch_size,
+                           run.color_weight, run.probe_weight, run.feature_weight, run.kl_weight, run.fit.optimizer, run.fit.batch_size,
                            run.fit.average_decay, postcards.config.key, *origin)  # fmt: skip
     yield from fit(
         objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
@@ -136,7 +164,7 @@ def initial_vae(run: VaeRun, initial: Path | None = None) -> AutoencoderKL:
 
 def trained_vae(run: VaeRun, run_folder: Path) -> AutoencoderKL:
     """The averaged weights of the run's newest checkpoint, latent statistics not yet folded in."""
-    vae = build_vae(run.shape)
+    vae = initial_vae(run)
     load_averaged(vae, run_folder, prefix="vae.")
     return vae.eval().requires_grad_(False)
 

@@ -11,7 +11,6 @@ from PIL import Image
 
 from ldm_pipeline.cli import EXIT_BAD_INPUT, main
 from ldm_pipeline.recipe import read_recipe
-from tests import tiny
 
 
 def opened(path: Path) -> Image.Image:
@@ -19,20 +18,18 @@ def opened(path: Path) -> Image.Image:
         return picture.copy()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
 @pytest.fixture
-def ldm(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def ldm(
+    saved_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """Runs `ldm generate` in an empty folder; returns exit status, printed lines and error lines."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> tuple[int, list[str], list[str]]:
         try:
-            status = main(["generate", "--model", str(folder), "--device", "cpu", *words])
+            status = main(["generate", "--model", str(saved_folder), "--device", "cpu", *words])
         except SystemExit as end:
+            assert isinstance(end.code, int)
             status = end.code
         captured = capsys.readouterr()
         errors = [line for line in captured.err.replace("\r", "\n").splitlines() if line.startswith("ldm")]
@@ -56,7 +53,7 @@ def test_a_picture_does_not_depend_on_its_neighbors_and_nothing_is_overwritten(l
     assert opened(tmp_path / two[1]).tobytes() == opened(tmp_path / one[0]).tobytes()
 
 
-def test_the_recipe_in_the_file_repeats_the_picture(ldm, folder: Path, tmp_path: Path):
+def test_the_recipe_in_the_file_repeats_the_picture(ldm, saved_folder: Path, tmp_path: Path):
     flags = (
         "--negative-prompt umbrella --steps 3 --guidance-scale 2.5 --size 64x80 --scheduler unipc --seed 3"
     )
@@ -66,7 +63,7 @@ def test_the_recipe_in_the_file_repeats_the_picture(ldm, folder: Path, tmp_path:
         "red car",
         "umbrella",
         3,
-        "tiny",
+        "postcards",
     )
     assert (recipe.request.num_inference_steps, recipe.request.guidance_scale) == (3, 2.5)
     assert (recipe.request.width, recipe.request.height, recipe.scheduler) == (
@@ -75,11 +72,11 @@ def test_the_recipe_in_the_file_repeats_the_picture(ldm, folder: Path, tmp_path:
         "UniPCMultistepScheduler",
     )
     assert (recipe.device, recipe.dtype, len(recipe.model_hash)) == ("cpu", "float32", 64)
-    assert str(folder.parent) not in recipe.to_json()
+    assert str(saved_folder.parent) not in recipe.to_json()
 
     from ldm_pipeline import load_pipeline
 
-    pipeline = load_pipeline(folder, device="cpu", scheduler=recipe.scheduler)
+    pipeline = load_pipeline(saved_folder, device="cpu", scheduler=recipe.scheduler)
     again = pipeline(**recipe.request.to_arguments()).images[recipe.picture]
     assert again.tobytes() == opened(tmp_path / path).tobytes()
 
@@ -168,7 +165,7 @@ def test_inspect_prints_the_recipe(ldm, tmp_path: Path, capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     record = json.loads(printed)
-    assert (record["prompt"], record["seed"], record["model"]) == ("red \x1b[31m car", 5, "tiny")
+    assert (record["prompt"], record["seed"], record["model"]) == ("red \x1b[31m car", 5, "postcards")
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
     for name in ("plain.png", "missing.png"):
         assert main(["inspect", name]) == EXIT_BAD_INPUT

@@ -1,4 +1,7 @@
-"""Pictures and masks come in by many doors, leave unchanged, and are refused when they are not what they seem."""
+"""Pictures and masks come in by many doors, leave unchanged, and are refused when they are something else."""
+
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -121,15 +124,24 @@ def test_foreign_files_are_refused_in_one_line(tmp_path):
 
 
 def test_a_huge_picture_is_refused_by_its_header(tmp_path):
-    Image.new("1", (9000, 8000)).save(tmp_path / "huge.png")
+    path = tmp_path / "huge.png"
+    gradient().save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", 9000, 8000)  # the sides, in the header chunk, then its checksum
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
     with pytest.raises(ValueError, match="9000 x 8000 pixels: use at most 64 megapixels"):
-        images.open_picture(tmp_path / "huge.png")
+        images.open_picture(path)
 
 
 def test_a_contact_sheet_holds_every_picture_in_reading_order():
     colors = ["red", "green", "blue"]
     sheet = images.contact_sheet([Image.new("RGB", (10, 8), color) for color in colors], columns=2)
     assert sheet.size == (2 * 14 + 4, 2 * 12 + 4)
-    assert [sheet.getpixel(at) for at in ((5, 5), (20, 5), (5, 18))] == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
+    assert [sheet.getpixel(at) for at in ((5, 5), (20, 5), (5, 18))] == [
+        (255, 0, 0),
+        (0, 128, 0),
+        (0, 0, 255),
+    ]
     with pytest.raises(ValueError, match="captions has 1 texts for 2 pictures"):
         images.contact_sheet([gradient(), gradient()], captions=["one"])

@@ -1,5 +1,7 @@
 """Three starts, masks, and a VAE whose failures are never silent."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -50,7 +52,7 @@ def test_a_masked_start_puts_the_picture_back_at_the_level_of_the_next_step():
     scheduler = flow_schedule(4)
     start = latents.start_from_masked_picture(scheduler, clean, noise, mask, steps=4, strength=1.0)
     assert torch.equal(start.latents, noise)
-    drawn = torch.full_like(clean, 5.0)
+    drawn = mixed = torch.full_like(clean, 5.0)
     for i, t in enumerate(start.timesteps):
         scheduler.step(torch.zeros_like(clean), t, drawn)
         mixed = start.put_back(scheduler, drawn, i)
@@ -88,16 +90,16 @@ def test_latents_that_are_not_finite_are_an_error_that_names_the_stage():
 
 @torch.no_grad()
 def test_a_half_precision_vae_that_overflows_is_tried_again_in_float32():
-    vae = tiny.make_vae()
+    vae: Any = tiny.make_vae()
     vae.decoder.conv_out.weight.mul_(1e-3)
     vae.decoder.conv_norm_out.weight.mul_(1e3)
     vae.decoder.conv_in.weight.mul_(3e4)  # beyond 65504 in float16, harmless in float32
     z = torch.randn(1, 8, 2, 2, generator=torch.Generator().manual_seed(0))
     expected = latents.latents_to_picture(vae, z)
-    half = tiny.make_vae()
+    half: Any = tiny.make_vae()
     half.load_state_dict(vae.state_dict())
     half.half()
-    raw = half.decode((z / 0.18215).half()).sample  # pyright: ignore
+    raw = half.decode((z / 0.18215).half()).sample
     assert not torch.isfinite(raw).all()
     assert (latents.latents_to_picture(half, z) - expected).abs().max() < 0.05
     assert half.dtype == torch.float16
@@ -105,7 +107,7 @@ def test_a_half_precision_vae_that_overflows_is_tried_again_in_float32():
 
 @torch.no_grad()
 def test_a_vae_that_decodes_to_nan_is_an_error_and_not_a_black_picture():
-    vae = tiny.make_vae()
+    vae: Any = tiny.make_vae()
     vae.decoder.conv_out.bias.fill_(float("nan"))
     with pytest.raises(ValueError, match="the VAE decoded finite latents to a picture that is not"):
         latents.latents_to_picture(vae, torch.zeros(1, 8, 2, 2))

@@ -125,7 +125,9 @@ def test_arguments_of_a_request_leave_out_what_is_no_argument():
 
 
 def test_the_front_door_and_the_request_import_no_torch():
-    code = "import sys, ldm_pipeline, ldm_pipeline.request, ldm_pipeline.folder; dir(ldm_pipeline); print('torch' in sys.modules)"
+    code = (
+        "import sys, ldm_pipeline, ldm_pipeline.request, ldm_pipeline.folder; print('torch' in sys.modules)"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"
 

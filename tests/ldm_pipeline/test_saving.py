@@ -3,9 +3,10 @@
 The pictures are plain colors; how they are drawn is not tested here.
 """
 
+import random
+import resource
 import stat
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,6 @@ from PIL import Image
 from ldm_pipeline.recipe import PictureRecipe, read_recipe
 from ldm_pipeline.request import GenerationRequest
 from ldm_pipeline.saving import SavingError, file_stem, write_pictures
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def recipe(prompt: str = "Paris on a rainy day", seed: int = 7) -> PictureRecipe:
@@ -66,28 +65,24 @@ def test_any_prompt_makes_a_plain_file_name(prompt: str, stem: str, tmp_path: Pa
     assert path.parent == tmp_path and read_recipe(path).prompt == prompt
 
 
+@pytest.fixture
+def files_of_8000_bytes() -> Iterator[None]:
+    """The system refuses to write more than 8,000 bytes into a file, much as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("files_of_8000_bytes")
 def test_a_full_disk_says_what_is_saved_and_what_is_not(tmp_path: Path):
-    code = f"""
-import random, resource
-from PIL import Image
-from ldm_pipeline.recipe import PictureRecipe
-from ldm_pipeline.request import GenerationRequest
-from ldm_pipeline.saving import SavingError, write_pictures
-small = Image.new("RGB", (8, 8))
-large = Image.frombytes("RGB", (64, 64), random.Random(0).randbytes(64 * 64 * 3))
-recipes = [PictureRecipe(request=GenerationRequest(prompts=("a",), seeds=(seed,))) for seed in range(3)]
-resource.setrlimit(resource.RLIMIT_FSIZE, (8000, resource.RLIM_INFINITY))
-try:
-    write_pictures([small, large, small], {str(tmp_path)!r}, recipes=recipes)
-except SavingError as error:
-    print(error)
-    print(len(error.saved), len(error.unsaved), error.unsaved[0].size)
-"""
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    message, counts = result.stdout.splitlines()
-    assert message.startswith(f"cannot save picture 2 of 3 in {tmp_path}: ")
-    assert "saved: a-0.png; not saved: 2" in message
-    assert counts == "1 2 (64, 64)"
+    small = Image.new("RGB", (8, 8))
+    large = Image.frombytes("RGB", (64, 64), random.Random(0).randbytes(64 * 64 * 3))
+    with pytest.raises(SavingError) as caught:
+        write_pictures([small, large, small], tmp_path, recipes=[recipe("a", seed) for seed in range(3)])
+    assert str(caught.value).startswith(f"cannot save picture 2 of 3 in {tmp_path}: ")
+    assert "saved: a-0.png; not saved: 2" in str(caught.value)
+    assert (caught.value.saved, caught.value.unsaved) == ([tmp_path / "a-0.png"], [large, small])
     assert [path.name for path in tmp_path.iterdir()] == ["a-0.png"]
     assert read_recipe(tmp_path / "a-0.png").seed == 0
 

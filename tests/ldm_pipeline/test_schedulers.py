@@ -2,6 +2,8 @@
 
 # pyright: reportPrivateImportUsage=false
 
+from typing import Any
+
 import diffusers
 import pytest
 import torch
@@ -58,10 +60,20 @@ def test_a_flow_model_refuses_schedulers_that_cannot_run_it_and_names_those_that
         schedulers.make_scheduler(name, tiny.make_scheduler(), flow=True)
 
 
-@pytest.mark.parametrize("name", [n for n in schedulers.DIFFUSION_SCHEDULERS if "DPMSolverM" not in n])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "DDIMScheduler",
+            "DDPMScheduler",
+            "PNDMScheduler",
+            "EulerDiscreteScheduler",
+            "HeunDiscreteScheduler",
+        ),
+        *("EulerAncestralDiscreteScheduler", "LCMScheduler", "TCDScheduler", "DEISMultistepScheduler"),
+    ],
+)
 def test_a_scheduler_put_on_a_flow_model_by_hand_is_refused_before_the_first_step(name):
-    if name == "UniPCMultistepScheduler":
-        return
     config = {**tiny.make_scheduler().config}
     for scheduler in (
         getattr(diffusers, name)(),
@@ -72,7 +84,7 @@ def test_a_scheduler_put_on_a_flow_model_by_hand_is_refused_before_the_first_ste
 
 
 def test_a_flow_scheduler_on_an_eps_model_and_missing_flow_sigmas_are_refused():
-    with pytest.raises(ValueError, match="this is a eps or v model|eps or v model"):
+    with pytest.raises(ValueError, match="this is an eps or v model"):
         schedulers.check_scheduler(diffusers.FlowMatchEulerDiscreteScheduler(), flow=False)
     half = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction")
     with pytest.raises(ValueError, match="use_flow_sigmas=True"):
@@ -101,7 +113,7 @@ def test_changing_schedulers_keeps_the_noise_schedule_and_the_shift():
 
 
 def test_the_copy_for_a_run_is_corrected_and_the_original_is_not():
-    old = diffusers.DDIMScheduler(steps_offset=0, clip_sample=True)
+    old: Any = diffusers.DDIMScheduler(steps_offset=0, clip_sample=True)
     run = schedulers.scheduler_for_run(old)
     assert (run.config.steps_offset, run.config.clip_sample) == (1, False)
     assert (old.config.steps_offset, old.config.clip_sample) == (0, True)

@@ -64,7 +64,7 @@ class Postcards:
     def __init__(self, folder: Path, config: PostcardConfig):
         self.config, self.folder = config, folder
         numbers = range(_chunks(config.count))
-        absent = [n for n in numbers if not (folder / f"chunk-{n:05d}.json").is_file()]
+        absent = [n for n in numbers if _rendered(folder, n) < _length(n, config.count)]
         if absent:
             raise FileNotFoundError(
                 f"folder={folder}: {len(absent)} of {len(numbers)} chunks are missing; render them first "
@@ -117,16 +117,16 @@ def render_postcards(config: PostcardConfig, root: Path, *, processes: int | Non
     folder = root / f"postcards-{config.size}-{config.key}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1))
-    missing = [n for n in range(_chunks(config.count)) if not (folder / f"chunk-{n:05d}.json").exists()]
+    missing = [n for n in range(_chunks(config.count)) if _rendered(folder, n) < _length(n, config.count)]
     if missing:
         job = partial(_render_chunk, config=config, folder=folder)
         workers = min(len(missing), processes or os.cpu_count() or 1)
         with (
-            tqdm(total=len(missing) * CHUNK, unit="scene", desc=f"rendering {config.size} px") as bar,
+            tqdm(total=sum(_length(n, config.count) for n in missing), unit="scene", desc=f"rendering {config.size} px") as bar,
             _pool(workers) as pool,
         ):
-            for _ in (pool.map if pool else map)(job, missing):
-                bar.update(CHUNK)
+            for rendered in (pool.map if pool else map)(job, missing):
+                bar.update(rendered)
     return Postcards(folder, config)
 
 
@@ -149,10 +149,21 @@ def _chunks(count: int) -> int:
     return -(-count // CHUNK)
 
 
-def _render_chunk(number: int, *, config: PostcardConfig, folder: Path) -> None:
+def _length(number: int, count: int) -> int:
+    """Pictures that chunk `number` of a set of `count` needs: only the last may be short."""
+    return min(CHUNK, count - number * CHUNK)
+
+
+def _rendered(folder: Path, number: int) -> int:
+    """Pictures in a chunk on disk; 0 where there is none."""
+    path = folder / f"chunk-{number:05d}.json"
+    return len(json.loads(path.read_text())) if path.is_file() else 0
+
+
+def _render_chunk(number: int, *, config: PostcardConfig, folder: Path) -> int:
     """Pictures first, the JSON that marks the chunk as complete last, both renamed into place."""
     images, sights = [], []
-    for index in range(number * CHUNK, (number + 1) * CHUNK):
+    for index in range(number * CHUNK, number * CHUNK + _length(number, config.count)):
         rendering = render(sample_scene(config.seed, index, config.world), config.size)
         sight = sight_from(rendering.visibility, weather_seen=rendering.weather_seen)
         images.append(rendering.image)
@@ -164,3 +175,4 @@ def _render_chunk(number: int, *, config: PostcardConfig, folder: Path) -> None:
     partial_words = words.with_suffix(".partial")
     partial_words.write_text(json.dumps(sights))
     os.replace(partial_words, words)
+    return len(sights)

@@ -28,6 +28,7 @@ QUESTIONS = {
     "side": "its side",
     "all": "all seven at once",
 }
+SEEN = {"city": "city", "weather": "weather", "time": "time of day", "present": "thing"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ class Report:
         report = self.umbrella
         assert report is not None
         lines = [
-            f"{report.pairs} rainy prompts that name no umbrella; the same seed without and with a negative prompt.",
+            f"{report.pairs} rainy prompts that name no umbrella; the same seed without and with it.",
             "",
             "| the judge sees | without | with | change in points | McNemar p |",
             "| --- | --- | --- | --- | --- |",
@@ -122,9 +123,7 @@ class Report:
             _row("an umbrella; sham word", report.sham.umbrella),
         ]
         for name, change in (("negative", report.negative), ("sham", report.sham)):
-            lines += [
-                _row(f"the asked {QUESTIONS[q]}; {name}", table) for q, table in change.collateral.items()
-            ]
+            lines += [_row(f"the asked {SEEN[q]}; {name}", table) for q, table in change.collateral.items()]
         fall = report.negative.umbrella
         told = "there was no umbrella to remove"
         if fall.fall is not None and fall.fall_interval is not None:
@@ -135,9 +134,10 @@ class Report:
             f"Paired over the same seeds, {told}. A pixel changes by {report.negative.pixels:.1f} of 255"
             f" with the negative prompt and by {report.sham.pixels:.1f} with the sham ({words}).",
             "",
-            f"On real renders of the same scenes: an umbrella in {percent(report.rendered)} % by the record and"
-            f" in {percent(report.judged_on_renders)} % by the judge, which sees {percent(report.sensitivity)} %"
-            f" of those there and wrongly sees one in {percent(report.false_positives)} % of the renders without.",
+            "Real renders of the same scenes, in percent: with an umbrella by the record"
+            f" {percent(report.rendered)}, by the judge {percent(report.judged_on_renders)}; the judge"
+            f" sees one where there is one in {percent(report.sensitivity)}, where there is none in"
+            f" {percent(report.false_positives)}.",
         ]
         return "\n".join(lines)
 
@@ -147,9 +147,10 @@ class Report:
             f"`{self.command}`, {self.date}, {self.machine}, {self.seconds_per_picture:.2f} s per picture.\n"
             f"Model {self.model_hash[:12]}, judge {self.judge_hash[:12]},"
             f" settings `{json.dumps(self.settings)}`.\n\n"
-            f"{self.prompts} fresh prompts x {self.seeds_per_prompt} seeds at {self.size} px. Percent right by a"
-            " judge that no loss has seen, with Wilson 95 % intervals, widened for the likeness of pictures of"
-            f" one prompt (design effect up to {effect:.1f}). Renders are the ceiling, shuffled captions the floor."
+            f"{self.prompts} fresh prompts x {self.seeds_per_prompt} seeds at {self.size} px. Percent right"
+            " by a judge that no loss has seen, Wilson 95 % intervals in brackets, widened for the likeness"
+            f" of pictures of one prompt (design effect up to {effect:.1f}). Renders are the ceiling,"
+            " shuffled captions the floor."
         )
 
     def _kinds(self) -> str:

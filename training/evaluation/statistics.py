@@ -155,10 +155,11 @@ def difference_interval(both: int, only_first: int, only_second: int, neither: i
 
 
 def ratio_interval(both: int, only_first: int, only_second: int) -> Interval:
-    """Interval of p_first / p_second for paired proportions (Bonett & Price 2006, Statist. in Medicine 25:3039).
+    """Interval of p_first / p_second for paired proportions (Bonett & Price 2006).
 
-    Quotients of the limits of two Wilson intervals over the n* = `both` + `only_first` + `only_second` cases,
-    with z shrunk so that together they hold 95 %. The upper limit is infinite if the second never happens.
+    Statistics in Medicine 25:3039. Quotients of the limits of two Wilson intervals over the
+    n* = `both` + `only_first` + `only_second` cases, with z shrunk so that together
+    they hold 95 %. The upper limit is infinite if the second never happens.
     """
     n_star, first, second = both + only_first + only_second, both + only_first, both + only_second
     if n_star == 0:

@@ -1,0 +1,58 @@
+"""The recogniser answers every field, and comes back from its file."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldm_pipeline.judge import Recogniser, RecogniserConfig
+
+FIELDS = (
+    ("city", ("paris", "rome", "cairo")),
+    ("dog.present", ("no", "yes")),
+    ("cat.present", ("no", "yes")),
+    ("dog.color", ("red", "blue", "black", "white")),
+)
+PICTURES = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def recogniser() -> Recogniser:
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(torch.Generator().manual_seed(1).get_state())
+        return Recogniser(RecogniserConfig(widths=(8, 16), blocks=1, fields=FIELDS)).eval()
+
+
+def test_it_answers_every_field_of_every_picture(recogniser: Recogniser):
+    assert [tuple(answer.shape) for answer in recogniser(PICTURES)] == [(2, 3), (2, 2), (2, 2), (2, 4)]
+    reading = recogniser.read(PICTURES)
+    assert reading.classes.shape == reading.confidence.shape == (2, 4)
+    assert ((reading.confidence > 0) & (reading.confidence <= 1)).all()
+    best = recogniser(PICTURES)[3].argmax(dim=1).tolist()
+    assert reading.of("dog.color") == [FIELDS[3][1][i] for i in best]
+
+
+def test_each_stage_halves_the_picture(recogniser: Recogniser):
+    assert [tuple(f.shape[1:]) for f in recogniser.features(PICTURES)] == [(8, 16, 24), (16, 8, 12)]
+
+
+def test_a_picture_is_read_alike_alone_and_in_a_batch(recogniser: Recogniser):
+    alone = recogniser.embedding(PICTURES[1:])
+    torch.testing.assert_close(recogniser.embedding(PICTURES)[1:], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_it_comes_back_from_its_file_within_half_precision(recogniser: Recogniser, tmp_path: Path):
+    recogniser.save(tmp_path / "judge")
+    before = torch.random.get_rng_state()
+    opened = Recogniser.load(tmp_path / "judge")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert opened.config == recogniser.config and not opened.training
+    for ours, theirs in zip(recogniser(PICTURES), opened(PICTURES), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
+
+
+def test_an_unknown_field_or_folder_is_refused(recogniser: Recogniser, tmp_path: Path):
+    with pytest.raises(ValueError, match="field='sky': the judge has no such field; choose from city"):
+        recogniser.read(PICTURES).of("sky")
+    with pytest.raises(FileNotFoundError, match=r"no config\.json of a recogniser"):
+        Recogniser.load(tmp_path)

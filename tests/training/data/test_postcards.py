@@ -1,0 +1,73 @@
+"""A rendered set: the pictures of its scenes, in any order, rendered once."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.data.postcards import PostcardConfig, Postcards, render_postcards
+from training.scenes.claims import sight_from
+from training.scenes.render import render
+from training.scenes.scene import sample_scene
+
+
+def test_a_picture_and_its_sight_are_those_of_its_scene(postcards: Postcards):
+    config = postcards.config
+    for index in (0, 41):
+        scene = sample_scene(config.seed, index, config.world)
+        rendering = render(scene, config.size)
+        assert postcards.scene(index) == scene
+        assert np.array_equal(postcards.images([index])[0], rendering.image)
+        assert postcards.sight(index) == sight_from(rendering.visibility, weather_seen=rendering.weather_seen)
+
+
+def test_access_is_random_and_whole(postcards: Postcards):
+    images = postcards.images([5, 0, 5])
+    assert images.shape == (3, 64, 64, 3) and images.dtype == np.uint8
+    assert np.array_equal(images[0], images[2]) and not np.array_equal(images[0], images[1])
+    assert len(list(postcards)) == len(postcards) == 64
+
+
+@pytest.mark.parametrize("index", [-1, 64])
+def test_a_picture_outside_the_set_is_refused(postcards: Postcards, index: int):
+    for read in (lambda i: postcards.images([i]), postcards.scene, postcards.sight):
+        with pytest.raises(ValueError, match=rf"index={index}: this set holds 64 postcards"):
+            read(index)
+
+
+def test_what_is_there_is_not_rendered_again(postcards: Postcards):
+    chunk = postcards.folder / "chunk-00000.npy"
+    before = chunk.stat().st_mtime_ns
+    again = render_postcards(postcards.config, postcards.folder.parent)
+    assert chunk.stat().st_mtime_ns == before and len(again) == 64
+
+
+def test_a_longer_set_goes_on_where_the_shorter_one_ended(tmp_path: Path, postcards: Postcards):
+    short = render_postcards(replace(postcards.config, count=2), tmp_path)
+    with pytest.raises(FileNotFoundError, match="1 of 1 chunks are missing"):
+        Postcards(short.folder, replace(postcards.config, count=3))
+    longer = render_postcards(replace(postcards.config, count=3), tmp_path)
+    assert longer.folder == short.folder
+    assert np.array_equal(longer.images([0, 1, 2]), postcards.images([0, 1, 2]))
+    assert len(render_postcards(replace(postcards.config, count=1), tmp_path)) == 1
+
+
+def test_a_set_that_is_not_rendered_is_refused(postcards: Postcards, tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="1 of 1 chunks are missing; render them first"):
+        Postcards(tmp_path, postcards.config)
+
+
+def test_the_key_follows_world_seed_and_size_but_not_count(postcards: Postcards):
+    config = postcards.config
+    others = [replace(config, seed=6), replace(config, size=128)]
+    others.append(replace(config, world=replace(config.world, times=("day",))))
+    assert len({config.key, *(other.key for other in others)}) == 4
+    assert replace(config, count=9999).key == config.key
+
+
+def test_the_folder_says_what_it_holds(postcards: Postcards):
+    facts = json.loads((postcards.folder / "config.json").read_text())
+    assert facts["seed"] == 5 and facts["world"]["cities"] == ["paris", "cairo"]
+    assert isinstance(postcards.config, PostcardConfig)

@@ -1,0 +1,169 @@
+"""`python -m training` from the outside: errors in one line, dry runs, and kill -9 at any moment."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from training.__main__ import main
+from training.checkpoint import load_latest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+"""diffusers' DPM-Solver under numpy 2, which previews use."""
+
+
+def training(*arguments: str | Path) -> int:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        return main([str(argument) for argument in arguments])
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["vae", "--recipe", "smok"], "--recipe smok: unknown; choose from smoke, postcards64"),
+        (["vae", "--recipe", "smoke", "--steps", "0"], "--steps 0: must be at least 1"),
+        (["vae", "--recipe", "smoke"], "run `python -m training recogniser`"),
+        (["unet", "--recipe", "smoke"], "run `python -m training vae`"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+):
+    assert training(*arguments, "--runs", tmp_path) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("part", ["recogniser", "judge", "vae", "clip", "unet"])
+def test_a_dry_run_tells_what_it_would_take_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str
+):
+    assert training(part, "--recipe", "smoke", "--dry-run", "--runs", tmp_path) == 0
+    told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert told[part].endswith("M parameters") and "GiB" in told["memory"]
+    assert int(told["samples"].split()[0].replace(",", "")) >= 300
+    assert float(told["hours"].split()[1]) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_names_the_command_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from training import commands
+
+    def interrupted(options: object) -> None:
+        raise KeyboardInterrupt("saved at step 6")
+
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    monkeypatch.setitem(commands.COMMANDS, "vae", interrupted)
+    assert main(["vae", "--recipe", "smoke", "--runs", "my runs"]) == 130
+    told = capsys.readouterr().err.strip()
+    assert told == (
+        "stopped: saved at step 6; go on with: python -m training vae --recipe smoke --runs 'my runs'"
+    )
+
+
+def test_a_part_leaves_its_log_and_its_result(smoke_runs: Path):
+    vae = smoke_runs / "smoke" / "vae"
+    lines = [json.loads(line) for line in (vae / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 1 and lines[-1]["held_out/psnr"] > 0
+    assert (vae / "final" / "config.json").is_file() and not (vae / "final.partial").exists()
+    assert [path.name for path in (vae / "previews").iterdir()] == ["reconstructions-0000001.png"]
+
+
+def test_a_run_folder_of_another_recipe_is_refused_and_kept(
+    smoke_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    runs = copied(smoke_runs, tmp_path)
+    facts = next((runs / "smoke" / "recogniser" / "checkpoints").iterdir())
+    shutil.rmtree(runs / "smoke" / "vae" / "checkpoints")
+    shutil.copytree(facts, runs / "smoke" / "vae" / "checkpoints" / facts.name)
+    assert training("vae", "--recipe", "smoke", "--steps", "2", "--runs", runs) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("error: ") and "made by another recipe" in told
+    assert load_latest(runs / "smoke" / "vae") is not None
+
+
+def copied(runs: Path, folder: Path) -> Path:
+    """The runs folder with hard links to its data and caches: what is there is never written to."""
+    return Path(shutil.copytree(runs, folder / "runs", copy_function=os.link))
+
+
+def start(runs: Path, part: str, steps: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "training", part, "--recipe", "smoke", "--steps", str(steps)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (runs / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--runs", str(runs)], cwd=ROOT, stdout=log, stderr=log, env=environment
+        )
+
+
+def kill_at_random(runs: Path, part: str, steps: int, delay_seconds: float) -> None:
+    """Start the run and kill it so many seconds after its loop began to write."""
+    began, process = time.time(), start(runs, part, steps)
+    board = runs / "smoke" / part / "tensorboard"
+    while process.poll() is None:
+        if board.is_dir() and any(file.stat().st_mtime > began for file in board.iterdir()):
+            time.sleep(delay_seconds)
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def ends_in_the_same_bits(runs: Path, folder: Path, *, part: str, steps: int, kills: int, seed: int) -> None:
+    whole, broken = copied(runs, folder / "whole"), copied(runs, folder / "broken")
+    assert training(part, "--recipe", "smoke", "--steps", str(steps), "--runs", whole) == 0
+    draws = random.Random(seed)
+    for _ in range(kills):
+        kill_at_random(broken, part, steps, draws.uniform(0.0, 3.0))
+    assert training(part, "--recipe", "smoke", "--steps", str(steps), "--runs", broken) == 0
+    first, second = (load_latest(r / "smoke" / part) for r in (whole, broken))
+    assert first is not None and second is not None and first.step == second.step == steps
+    assert first.tensors.keys() == second.tensors.keys()
+    assert [n for n, value in first.tensors.items() if not torch.equal(value, second.tensors[n])] == []
+    logs = [(r / "smoke" / part / "metrics.jsonl").read_text().splitlines() for r in (whole, broken)]
+    logged = [[(row["step"], row.get("train/loss")) for row in map(json.loads, log)] for log in logs]
+    assert logged[0] == logged[1]
+
+
+def test_a_unet_run_killed_twice_ends_in_the_same_bits(smoke_runs: Path, tmp_path: Path):
+    ends_in_the_same_bits(smoke_runs, tmp_path, part="unet", steps=30, kills=2, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["vae", "unet"])
+def test_a_run_killed_eight_times_ends_in_the_same_bits(smoke_runs: Path, tmp_path: Path, part: str):
+    ends_in_the_same_bits(smoke_runs, tmp_path, part=part, steps=60, kills=8, seed=2)
+
+
+@pytest.mark.slow
+def test_accelerate_launches_two_processes_that_train_alike(smoke_runs: Path, tmp_path: Path):
+    runs = copied(smoke_runs, tmp_path)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    part = ["-m", "training", "unet", "--recipe", "smoke", "--steps", "4", "--precision", "no"]
+    subprocess.run([*launch, *part, "--runs", str(runs)], cwd=ROOT, check=True, timeout=600)
+    alone = copied(smoke_runs, tmp_path / "alone")
+    assert training(*part[2:], "--runs", alone) == 0
+    first, second = (
+        load_file(next((r / "smoke" / "unet" / "checkpoints").iterdir()) / "tensors.safetensors")
+        for r in (runs, alone)
+    )
+    for name, value in second.items():
+        if name.startswith("model."):
+            torch.testing.assert_close(first[name], value, atol=2e-3, rtol=0)

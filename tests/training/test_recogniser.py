@@ -1,0 +1,64 @@
+"""The recogniser learns to read postcards, and its scores are counted right."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from training.claims import FIELDS, NOT_CLAIMED
+from training.data.postcards import Postcards
+from training.recipes import SMOKE
+from training.recogniser import (
+    RecogniserObjective,
+    all_codes,
+    build_recogniser,
+    field_accuracy,
+    group_accuracy,
+    train,
+    trained_recogniser,
+)
+
+RUN = replace(SMOKE.recogniser, fit=replace(SMOKE.recogniser.fit, total_steps=30))
+
+
+def test_it_learns_and_its_averaged_weights_come_back(
+    postcards: Postcards, tmp_path: Path, accelerator: Accelerator
+):
+    losses = [p.losses["loss"] for p in train(RUN, postcards, run_folder=tmp_path, accelerator=accelerator)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    network = trained_recogniser(RUN, tmp_path)
+    assert not network.training and not any(p.requires_grad for p in network.parameters())
+    initial = build_recogniser(RUN)
+    assert not torch.equal(network.hidden.weight, initial.hidden.weight)
+
+
+def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_stream_alone():
+    before = torch.random.get_rng_state()
+    first, again, other = (build_recogniser(replace(RUN, seed=seed)).hidden.weight for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_fields_that_the_picture_does_not_tell_cost_nothing():
+    objective = RecogniserObjective(build_recogniser(RUN))
+    pictures = torch.zeros(2, 3, 64, 64)
+    codes = torch.full((2, len(FIELDS)), NOT_CLAIMED)
+    assert objective({"pictures": pictures, "codes": codes})["loss"].item() == 0
+    codes[0, 0] = 3
+    logits = objective.recogniser(pictures)[0][0]
+    loss = objective({"pictures": pictures, "codes": codes})["loss"]
+    torch.testing.assert_close(loss, -logits.log_softmax(0)[3])
+
+
+def test_accuracy_counts_told_fields_only(postcards: Postcards):
+    network = build_recogniser(RUN).eval()
+    pictures = torch.zeros(70, 3, 64, 64)
+    truth = network.read(pictures).classes
+    truth[:, 1] = NOT_CLAIMED
+    truth[:7, 0] = (truth[:7, 0] + 1) % len(FIELDS[0][1])
+    counts = field_accuracy(network, pictures, truth)
+    assert counts["city"] == (63, 70) and counts["weather"] == (0, 0) and counts["time"] == (70, 70)
+    groups = group_accuracy(counts)
+    assert groups["city"] == 0.9 and "weather" not in groups and groups["color"] == 1
+    assert all_codes(postcards).shape == (64, len(FIELDS))

@@ -1,0 +1,130 @@
+"""The UNet's batches are functions of the step, its losses fall, and its validation is fixed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from training.draws import generator
+from training.recipes import SMOKE
+from training.unet import (
+    LatentSet,
+    UNetObjective,
+    UNetRun,
+    initial_unet,
+    stratified,
+    train,
+    trained_unet,
+    training_batch,
+    validation_loss,
+)
+
+RUN = replace(
+    SMOKE.unet,
+    half_size_steps=2,
+    half_size_batch=20,
+    fit=replace(SMOKE.unet.fit, total_steps=16, batch_size=10, save_every_steps=8),
+)
+
+
+@pytest.fixture(scope="module")
+def data() -> LatentSet:
+    """24 pictures whose latents are flat fields, told by the token states."""
+    draws = generator(0, "test")
+    level = torch.randn(24, 4, 1, 1, generator=draws)
+    mean = level.expand(-1, -1, 8, 8)
+    whole = torch.cat([mean, torch.full_like(mean, 0.01)], dim=1).half().numpy()
+    states = torch.randn(24, 3, 77, 16, generator=draws)
+    states[:, :, :, :4] = level[:, None, None, :, 0, 0]
+    return LatentSet(whole=whole, half=np.ascontiguousarray(whole[:, :, :4, :4]), states=states.half().numpy(),
+                     empty=torch.full((77, 16), 7.0), key="test")  # fmt: skip
+
+
+def test_a_batch_is_a_function_of_the_step_alone(data: LatentSet):
+    alone = training_batch(RUN, data, 9)
+    for step in (0, 3, 8):
+        training_batch(RUN, data, step)
+    again = training_batch(RUN, data, 9)
+    assert all(torch.equal(alone[name], again[name]) for name in alone)
+    assert not torch.equal(training_batch(RUN, data, 10)["noise"], alone["noise"])
+
+
+def test_half_size_steps_come_first(data: LatentSet):
+    shapes = [training_batch(RUN, data, step)["latents"].shape for step in (1, 2)]
+    assert shapes == [(20, 8, 4, 4), (10, 8, 8, 8)]
+
+
+@pytest.mark.parametrize("share, least, most", [(0.0, 0, 0), (0.1, 5, 40), (1.0, 200, 200)])
+def test_captions_give_way_to_the_encoded_empty_string(data: LatentSet, share: float, least: int, most: int):
+    run = replace(RUN, empty_share=share)
+    batches = [training_batch(run, data, step) for step in range(2, 22)]
+    dropped = sum(int((b["states"] == 7.0).flatten(1).all(dim=1).sum()) for b in batches)
+    assert least <= dropped <= most
+
+
+def test_noise_levels_are_spread_evenly_over_a_batch():
+    spread = stratified(torch.rand(10, 2, generator=generator(0, "s")))
+    assert (spread[:, 0] * 10).floor().tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("prediction", ["flow", "epsilon", "v"])
+def test_the_loss_falls_for_every_prediction(
+    data: LatentSet, tmp_path: Path, accelerator: Accelerator, prediction
+):
+    run = replace(RUN, prediction=prediction, half_size_steps=0)
+    losses = [p.losses["loss"] for p in train(run, data, run_folder=tmp_path, accelerator=accelerator)]
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+
+
+def test_validation_is_fixed_and_sees_the_caption(data: LatentSet, tmp_path: Path, accelerator: Accelerator):
+    def now(objective: UNetObjective, conditioning) -> float:
+        return validation_loss(objective, data, conditioning=conditioning)
+
+    for progress in train(RUN, data, run_folder=tmp_path, accelerator=accelerator):
+        if progress.step == 1:
+            with progress.averaged() as objective:
+                assert isinstance(objective, UNetObjective)
+                first = now(objective, "true")
+                assert now(objective, "true") == first
+    with progress.averaged() as objective:
+        assert isinstance(objective, UNetObjective)
+        assert now(objective, "true") < first
+        assert now(objective, "true") != now(objective, "empty")
+        trained = now(objective, "true")
+    unet = trained_unet(RUN, tmp_path, latent_channels=4, text_width=16)
+    assert now(UNetObjective(unet, RUN), "true") == pytest.approx(trained, rel=1e-3)
+
+
+def test_a_warm_start_takes_the_weights_and_is_another_run(
+    data: LatentSet, tmp_path: Path, accelerator: Accelerator
+):
+    unet = initial_unet(replace(RUN, seed=99), data, None)
+    unet.save_pretrained(tmp_path / "unet", safe_serialization=True)
+    warm = initial_unet(RUN, data, tmp_path / "unet")
+    assert all(torch.equal(a, b) for a, b in zip(warm.parameters(), unet.parameters(), strict=True))
+    run = replace(RUN, fit=replace(RUN.fit, total_steps=1))
+    list(train(run, data, run_folder=tmp_path / "run", accelerator=accelerator))
+    with pytest.raises(ValueError, match="made by another recipe"):
+        list(
+            train(RUN, data, initial=tmp_path / "unet", run_folder=tmp_path / "run", accelerator=accelerator)
+        )
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda run: run, "holds no UNet"),
+        (lambda run: replace(run, shape=replace(run.shape, channels=(32, 96))), "another shape"),
+    ],
+)
+def test_a_warm_start_from_something_else_is_refused(
+    data: LatentSet, tmp_path: Path, spoil: Callable[[UNetRun], UNetRun], words: str
+):
+    if words == "another shape":
+        initial_unet(spoil(RUN), data, None).save_pretrained(tmp_path, safe_serialization=True)
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        initial_unet(RUN, data, tmp_path)

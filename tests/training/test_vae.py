@@ -1,0 +1,119 @@
+"""The VAE learns, and its latent statistics are folded in exactly."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from training.data.postcards import Postcards
+from training.pictures import picture_tensor
+from training.recipes import SMOKE
+from training.recogniser import build_recogniser
+from training.vae import (
+    VaeObjective,
+    fold_statistics,
+    gradient_distance,
+    initial_vae,
+    latent_statistics,
+    psnr,
+    reconstruct,
+    train,
+    trained_vae,
+)
+
+RUN = replace(SMOKE.vae, fit=replace(SMOKE.vae.fit, total_steps=24))
+
+
+@pytest.fixture(scope="module")
+def pictures(postcards: Postcards) -> Tensor:
+    return picture_tensor(postcards.images(list(range(24))))
+
+
+def uneven_vae() -> AutoencoderKL:
+    """A VAE whose latents are far from standard: off center, each channel at its own scale."""
+    vae = initial_vae(RUN).eval()
+    with torch.no_grad():
+        assert vae.quant_conv is not None and vae.quant_conv.bias is not None
+        vae.quant_conv.weight[:4] *= torch.tensor([0.5, 3.0, 1.0, 9.0])[:, None, None, None]
+        vae.quant_conv.bias[:4] += torch.tensor([2.0, -1.0, 0.0, 5.0])
+    return vae
+
+
+def batches(pictures: Tensor) -> Iterator[Tensor]:
+    return iter(pictures.split(10))
+
+
+def test_folding_changes_no_picture_and_makes_scaled_latents_standard(pictures: Tensor):
+    vae = uneven_vae()
+    before, statistics = reconstruct(vae, pictures), latent_statistics(vae, batches(pictures))
+    with torch.no_grad():
+        spread = vae.encode(pictures).latent_dist.std
+    fold_statistics(vae, statistics)
+    torch.testing.assert_close(reconstruct(vae, pictures), before, atol=1e-4, rtol=0)
+    folded = latent_statistics(vae, batches(pictures))
+    torch.testing.assert_close(folded.mean * 0.18215, torch.zeros(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(folded.std * 0.18215, torch.ones(4), atol=1e-3, rtol=0)
+    with torch.no_grad():
+        wanted = spread / (statistics.std * 0.18215)[:, None, None]
+        torch.testing.assert_close(vae.encode(pictures).latent_dist.std, wanted, rtol=1e-3, atol=1e-5)
+    assert vae.config["scaling_factor"] == 0.18215
+
+
+def test_statistics_are_those_of_sampled_latents(pictures: Tensor):
+    vae = uneven_vae()
+    statistics = latent_statistics(vae, batches(pictures))
+    draws = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        sampled = torch.cat([vae.encode(pictures).latent_dist.sample(draws) for _ in range(20)])
+    torch.testing.assert_close(statistics.mean, sampled.mean(dim=(0, 2, 3)), atol=0.05, rtol=0.02)
+    torch.testing.assert_close(statistics.std, sampled.std(dim=(0, 2, 3)), atol=0.05, rtol=0.02)
+
+
+def test_it_learns_and_its_averaged_weights_come_back(
+    postcards: Postcards, tmp_path: Path, accelerator: Accelerator
+):
+    recogniser = build_recogniser(SMOKE.recogniser)
+    frozen = recogniser.hidden.weight.clone()
+    progresses = train(RUN, postcards, recogniser, run_folder=tmp_path, accelerator=accelerator)
+    losses = [p.losses["pixel"] for p in progresses]
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    assert torch.equal(recogniser.hidden.weight, frozen)
+    vae = trained_vae(RUN, tmp_path)
+    assert not vae.training and not any(p.requires_grad for p in vae.parameters())
+
+
+@pytest.mark.parametrize("crop, shapes", [(32, {(8, 32), (2, 64)}), (64, {(8, 64)}), (128, {(8, 64)})])
+def test_crops_and_whole_pictures_are_batches_of_the_same_area(
+    postcards: Postcards, tmp_path: Path, accelerator: Accelerator, crop: int, shapes: set[tuple[int, int]]
+):
+    seen: set[tuple[int, int]] = set()
+
+    class Watching(VaeObjective):
+        def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            seen.add((len(batch["pictures"]), batch["pictures"].shape[-1]))
+            return super().forward(batch)
+
+    run = replace(RUN, crop=crop, whole_every=2, fit=replace(RUN.fit, total_steps=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.vae.VaeObjective", Watching)
+        recogniser = build_recogniser(SMOKE.recogniser)
+        list(train(run, postcards, recogniser, run_folder=tmp_path, accelerator=accelerator))
+    assert seen == shapes
+
+
+def test_the_gradient_distance_sees_edges_and_not_brightness():
+    flat = torch.zeros(1, 3, 8, 8)
+    edge = flat.clone()
+    edge[..., 4:] = 1
+    assert float(gradient_distance(flat + 0.5, flat)) == 0
+    assert float(gradient_distance(edge, flat)) > 0.1
+
+
+def test_a_tenth_of_the_range_off_is_twenty_decibel():
+    picture = torch.zeros(2, 3, 8, 8)
+    assert psnr(picture + 0.2, picture) == pytest.approx(20, abs=1e-4)
