@@ -1,4 +1,4 @@
-"""A picture -> what it shows: the recogniser, a small network with one answer per field of a scene's record.
+"""A picture -> what it shows: the recogniser, a small network with one answer per field of a record.
 
 Knows nothing of prompts or of how pictures were made; which fields and classes exist is data in its config.
 """
@@ -25,7 +25,7 @@ class RecogniserConfig:
     """Shape of a recogniser and the questions it answers."""
 
     widths: tuple[int, ...]
-    """Channels of the stages; the first works at half, the second at a quarter of the resolution, and so on."""
+    """Channels of the stages; the first works at half the resolution, the second at a quarter, and so on."""
     blocks: int
     """Residual blocks in each stage."""
     fields: tuple[tuple[str, tuple[str, ...]], ...]
@@ -35,9 +35,9 @@ class RecogniserConfig:
 class Recogniser(nn.Module):
     """A residual network (arXiv 1512.03385) with group norm (arXiv 1803.08494) and one answer per field.
 
-    Fields are named `subject.question`: "dog.color" asks for the color of the dog, "dog.scarf.color" for its scarf's.
-    Each subject looks at the picture with a query of its own (attention pooling), and all subjects share the heads of
-    equal questions, so that what is learned about the colors of cars serves cats too.
+    Fields are named `subject.question`: "dog.color" asks for the dog's color, "dog.scarf.color" for its scarf's.
+    Each subject looks at the picture with a query of its own (attention pooling), and all subjects share the
+    heads of equal questions, so that what is learned about the colors of cars serves cats too.
     """
 
     def __init__(self, config: RecogniserConfig):
@@ -74,7 +74,7 @@ class Recogniser(nn.Module):
     def embedding(
         self, pictures: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch subjects width"]:
-        """What each subject's query found: features for answers and for distances between sets of pictures."""
+        """What each subject's query found: features for answers and for distances between pictures."""
         last = self.features(pictures)[-1]
         tokens = last.flatten(2).transpose(1, 2)
         tokens = tokens + _positions(last.shape[2], last.shape[3]).to(tokens) @ self.places[0]
@@ -145,7 +145,7 @@ class Reading:
 
 
 def _positions(height: int, width: int) -> Tensor:
-    """Sines and cosines of the place of each cell, [height width, 4 frequencies], alike at every resolution."""
+    """Sines and cosines of each cell's place, [height width, 4 frequencies], alike at every resolution."""
     waves = []
     for count in (height, width):
         place = (torch.arange(count) + 0.5) / count

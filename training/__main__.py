@@ -18,6 +18,7 @@ PARTS = {
     "unet": "train the latent UNet",
     "export": "join the runs into one pipeline folder",
     "evaluate": "score a pipeline folder with the judge",
+    "card": "write a pipeline folder's model card anew, with the report that lies in it",
 }
 
 
@@ -49,9 +50,13 @@ def build_parser() -> argparse.ArgumentParser:
             part.add_argument(
                 "--init-from", type=Path, help="pipeline folder that the UNet started warm from"
             )
+            part.add_argument(
+                "--note", action="append", default=[], help="a line for the model card (repeatable)"
+            )
             part.add_argument("--judge-out", type=Path, help="folder to write the judge to")
-        if name == "evaluate":
+        if name in ("evaluate", "card"):
             part.add_argument("model", type=Path, help="pipeline folder")
+        if name == "evaluate":
             part.add_argument("--judge", type=Path, help="folder of the judge (default: the runs' own)")
             part.add_argument("--out", type=Path, help="folder for report.json and grids")
             part.add_argument("--prompts", type=int, default=64, help="number of fresh prompts")

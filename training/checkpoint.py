@@ -1,4 +1,4 @@
-"""Checkpoints that survive kill -9, torn writes and full disks: written beside, verified, then renamed into place.
+"""Checkpoints that survive kill -9, torn writes and full disks: written beside, then renamed into place.
 
 Knows nothing of networks or optimizers: it keeps named tensors and a JSON-able dict of facts.
 """
@@ -40,8 +40,11 @@ def save_checkpoint(
 
     What lies after this step was damaged when the run was taken up before it, and goes too.
 
-    The manifest with SHA-256 sums is written last and the folder renamed after fsync, so a folder under its final
-    name is complete; older checkpoints are deleted only afterwards. Raises `CheckpointError` when the disk is full.
+    The manifest with SHA-256 sums is written last and the folder renamed after fsync, so a folder under its
+    final name is complete; older checkpoints are deleted only afterwards.
+
+    Raises:
+        CheckpointError: the disk is full.
     """
     root = run_folder / "checkpoints"
     final, partial = root / f"step-{step:08d}", root / f"partial-{step:08d}"
@@ -74,7 +77,7 @@ def save_checkpoint(
 
 
 def load_latest(run_folder: Path) -> Checkpoint | None:
-    """The newest checkpoint whose files match their manifest; torn ones are skipped with a warning that names them.
+    """The newest checkpoint whose files match their manifest; torn ones are named in a warning and skipped.
 
     Returns None where no checkpoint was ever written; raises `CheckpointError` if all that exist are damaged.
     """
@@ -89,7 +92,8 @@ def load_latest(run_folder: Path) -> Checkpoint | None:
         )
     if folders:
         raise CheckpointError(
-            f"all {len(folders)} checkpoints under {run_folder} are damaged; delete the run folder to start anew."
+            f"all {len(folders)} checkpoints under {run_folder} are damaged; delete the run folder to start "
+            "anew."
         )
     return None
 

@@ -44,9 +44,10 @@ class ClipRun:
     image_size: int = 64
     """Pixels that the vision tower sees; pictures are reduced to it."""
     wrong_captions: int = 1
-    """Hard negatives of each picture in a batch; each costs as much as its caption, and every step draws others."""
+    """Hard negatives of each picture in a batch; each costs as much as its caption; every step draws
+    others."""
     whole_every: int = 4
-    """Every so manieth step sees all 77 tokens, so that the padding is trained; the others, the longest caption."""
+    """Every so manieth step sees all 77 tokens, so that padding is trained; others, the longest caption."""
     record_weight: float = 0.5
     seed: int = 3
 
@@ -71,8 +72,8 @@ def initial_clip(run: ClipRun, tokenizer: Bpe | None = None) -> CLIP:
     """An untrained CLIP, a function of `run.seed`; without a tokenizer, of the recipe's vocabulary size."""
     size = tokenizer.vocabulary_size if tokenizer else run.vocab_size
     return build_clip(
-        vocab_size=size, eos_token_id=size - 1, seed=run.seed, width=run.width, layers=run.layers, heads=run.heads,
-        image_size=run.image_size,
+        vocab_size=size, eos_token_id=size - 1, seed=run.seed, width=run.width, layers=run.layers,
+        heads=run.heads, image_size=run.image_size,
     )  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def caption_batch(
 
 
 def also_true(claims: np.ndarray, records: np.ndarray) -> Tensor:
-    """bool [pictures, captions]: whether every claim of caption j holds, or may hold, in the record of picture i."""
+    """bool [pictures, captions]: whether every claim of caption j holds, or may hold, of picture i."""
     present = np.array([name.endswith(".present") for name in FIELD_INDEX])
     silent = (claims == NOT_CLAIMED) | (present & (claims == ABSENT))
     holds = (claims[None] == records[:, None]) | (records[:, None] == NOT_CLAIMED)

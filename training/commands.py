@@ -3,6 +3,9 @@
 Knows nothing of arguments' spelling (`__main__.py`) or of losses (each run's own file).
 """
 
+# diffusers exports lazily, which pyright takes for private names.
+# pyright: reportPrivateImportUsage=false
+
 import argparse
 import logging
 import shutil
@@ -31,6 +34,7 @@ from training.estimate import estimate_clip, estimate_recogniser, estimate_unet,
 from training.export import export_judge, export_pipeline
 from training.logbook import Logbook
 from training.loop import FitConfig, Progress
+from training.model_card import write_model_card
 from training.pictures import picture_array, picture_tensor
 from training.recipes import RECIPES, Recipe
 from training.tokenizer import Bpe, read_tokenizer
@@ -78,9 +82,8 @@ def held_out_postcards(options: Options) -> Postcards:
 
 
 def scenes(options: Options) -> None:
-    print(
-        f"{len(training_postcards(options))} training and {len(held_out_postcards(options))} held-out pictures."
-    )
+    training, held_out = training_postcards(options), held_out_postcards(options)
+    print(f"{len(training)} training and {len(held_out)} held-out pictures.")
 
 
 def train_recogniser(options: Options) -> None:
@@ -216,7 +219,7 @@ def train_unet(options: Options) -> None:
 def export(options: Options) -> None:
     recipe = chosen_recipe(options)
     recipe = replace(recipe, unet=chosen_unet(recipe, options))
-    print(export_pipeline(recipe, options.runs, out=options.out, base=options.init_from))
+    print(export_pipeline(recipe, options.runs, out=options.out, base=options.init_from, notes=options.note))
     if options.judge_out:
         print(export_judge(recipe, options.runs, out=options.judge_out))
 
@@ -280,7 +283,7 @@ def _watch(
     report: Callable[[Progress, Logbook], None],
     writes: bool,
 ) -> None:
-    """Follow a run: progress bar, log lines, and `report` whenever a checkpoint is due; one process `writes`."""
+    """Follow a run: progress bar, log lines, and `report` whenever one is saved; one process `writes`."""
     if not writes:
         for _ in progresses:
             pass
@@ -327,6 +330,10 @@ def _beside(first: Tensor, second: Tensor) -> Image.Image:
     return Image.fromarray(np.concatenate(rows))
 
 
+def card(options: Options) -> None:
+    write_model_card(chosen_recipe(options), options.model)
+
+
 COMMANDS: dict[str, Callable[[Options], None]] = {
     "scenes": scenes,
     "recogniser": train_recogniser,
@@ -336,4 +343,5 @@ COMMANDS: dict[str, Callable[[Options], None]] = {
     "unet": train_unet,
     "export": export,
     "evaluate": evaluate,
+    "card": card,
 }

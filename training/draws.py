@@ -1,6 +1,6 @@
 """What is drawn when: every random draw of a run as a function of (seed, purpose, step or epoch).
 
-Knows nothing of ranks, devices or global state; that is why a resumed run repeats the uninterrupted one exactly.
+Knows nothing of ranks, devices or global state; hence a resumed run repeats the uninterrupted one.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ def _epoch_order(seed: int, epoch: int, count: int) -> Tensor:
 
 
 def samples_at(seed: int, step: int, *, batch_size: int, count: int) -> Tensor:
-    """Indices int64 [batch] of the samples of optimizer step `step`: each epoch is one permutation of `count`.
+    """Indices int64 [batch] of the samples of optimizer step `step`: an epoch is one permutation.
 
     O(1) in the step, so that a run can be taken up anywhere, in the middle of an epoch too.
     """
-    if not 0 < count:
+    if count < 1:
         raise ValueError(f"count={count}: the data set is empty; render or add pictures first.")
     first = step * batch_size
     positions = range(first, first + batch_size)

@@ -106,9 +106,7 @@ def print_estimate(module: nn.Module, stages: Sequence[Stage], *, name: str) -> 
     print(f"{name}: {parameters / 1e6:.1f} M parameters")
     print(f"memory: {gibibytes:.2f} GiB for weights, optimizer and average, plus activations")
     print(f"samples: {samples:,} in {batches}")
-    print(
-        f"hours: about {hours:.2g} on {cores} CPU cores ({work:.1e} operations in bf16; estimated, not measured)"
-    )
+    print(f"hours: about {hours:.2g} on {cores} CPU cores ({work:.1e} operations; an estimate)")
 
 
 @torch.no_grad()

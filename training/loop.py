@@ -1,7 +1,8 @@
 """The one training loop: a generator of `Progress`; the run is its `for` body.
 
-Knows nothing of pictures, captions or diffusion: an objective is an `nn.Module` whose `forward(batch)` returns
-named losses with their sum as "loss", and `batch_at(step)` is a pure function that gives the global batch.
+Knows nothing of pictures, captions or diffusion: an objective is an `nn.Module` whose `forward(batch)`
+returns named losses with their sum as "loss", and `batch_at(step)` is a pure function that gives the global
+batch.
 """
 
 import hashlib
@@ -87,12 +88,13 @@ def fit(
 
     Args:
         objective: its trainable parameters are optimized and averaged; its buffers are not saved.
-        batch_at: step -> the global batch, dict of tensors with `config.batch_size` rows (scalars have no rows).
-            Every random draw of the step is in it. Each process takes its own rows, every n-th of n processes,
-            so the number of rows must be a multiple of theirs.
+        batch_at: step -> the global batch, dict of tensors with `config.batch_size` rows (scalars have none).
+            Every random draw of the step is in it. Each process takes its own rows, every n-th of n
+            processes, so the number of rows must be a multiple of theirs.
         identity: `fingerprint(...)` of what decides the weights; a run folder with another one raises.
     Yields:
-        one `Progress` a step. SIGINT saves a checkpoint after the current step and then raises KeyboardInterrupt.
+        one `Progress` a step. SIGINT saves a checkpoint after the current step and then raises
+        KeyboardInterrupt.
     Raises:
         RunFolderError: the run folder holds another run's checkpoint.
         CheckpointError: a checkpoint could not be written, or all there are damaged.
@@ -259,7 +261,8 @@ def _refuse_nan(losses: dict[str, float], step: int) -> None:
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     if bad:
         raise FloatingPointError(
-            f"step {step}: {', '.join(bad)} is no finite number; lower the learning rate; checkpoints are untouched."
+            f"step {step}: {', '.join(bad)} is no finite number; lower the learning rate; "
+            "checkpoints are untouched."
         )
 
 
@@ -278,7 +281,7 @@ def _averaged(objective: nn.Module, average: EMAModel, parameters: list[nn.Param
 
 @contextmanager
 def _interrupt_flag() -> Iterator[threading.Event]:
-    """SIGINT sets the flag instead of striking in the middle of an optimizer step; a second one kills at once."""
+    """SIGINT sets the flag instead of striking in the middle of an optimizer step; a second kills."""
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag

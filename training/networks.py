@@ -3,6 +3,9 @@
 Knows nothing of how they are trained.
 """
 
+# diffusers exports lazily, which pyright takes for private names.
+# pyright: reportPrivateImportUsage=false
+
 from dataclasses import dataclass
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -37,9 +40,9 @@ def build_vae(shape: VaeShape) -> AutoencoderKL:
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=shape.channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,  # pyright: ignore[reportArgumentType]
+        up_block_types=("UpDecoderBlock2D",) * levels,  # pyright: ignore[reportArgumentType]
+        block_out_channels=shape.channels,  # pyright: ignore[reportArgumentType]
         layers_per_block=shape.layers,
         latent_channels=shape.latent_channels,
         norm_num_groups=8,
@@ -50,7 +53,7 @@ def build_vae(shape: VaeShape) -> AutoencoderKL:
 
 
 def build_unet(shape: UNetShape, *, latent_channels: int, text_width: int) -> UNet2DConditionModel:
-    """Latents, timestep in [0, 1000], token states batch 77 text_width -> prediction, shaped like the latents."""
+    """Latents, timestep in [0, 1000], token states batch 77 text_width -> prediction of their shape."""
     down = tuple("CrossAttnDownBlock2D" if on else "DownBlock2D" for on in shape.attention)
     up = tuple("CrossAttnUpBlock2D" if on else "UpBlock2D" for on in reversed(shape.attention))
     return UNet2DConditionModel(
@@ -62,7 +65,7 @@ def build_unet(shape: UNetShape, *, latent_channels: int, text_width: int) -> UN
         block_out_channels=shape.channels,
         layers_per_block=shape.layers,
         # In this class the argument's name notwithstanding, it is the number of heads of each level.
-        attention_head_dim=tuple(c // 32 for c in shape.channels),
+        attention_head_dim=tuple(c // 32 for c in shape.channels),  # pyright: ignore[reportArgumentType]
         cross_attention_dim=text_width,
         use_linear_projection=True,
     )

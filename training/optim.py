@@ -50,8 +50,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave; the parameter groups stay as they are.
 
-    Moments get the memory layout of their parameter: the fused kernel walks the raw memory of both side by side,
-    and a file holds no layout. (Without this a channels_last network resumes with its moments scrambled.)
+    Moments get the memory layout of their parameter: the fused kernel walks the raw memory of both, and
+    a file holds no layout. (Without this a channels_last network resumes with its moments scrambled.)
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}

@@ -149,10 +149,10 @@ POSTCARDS128 = Recipe(
         ),
     ),
     unet=UNetRun(
-        half_size_steps=1_200,
+        half_size_steps=1_000,
         fit=FitConfig(
             optimizer=OptimizerConfig(learning_rate=5e-4, warmup_steps=200),
-            total_steps=4_000,
+            total_steps=3_200,
             batch_size=64,
             average_decay=0.9995,
             save_every_steps=400,

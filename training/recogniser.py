@@ -95,7 +95,7 @@ def trained_recogniser(run: RecogniserRun, run_folder: Path) -> Recogniser:
 
 @torch.no_grad()
 def field_accuracy(recogniser: Recogniser, pictures: Tensor, codes: Tensor) -> dict[str, tuple[int, int]]:
-    """Right answers and questions of each field, for pictures [-1, 1] [n, 3, height, width] and their codes."""
+    """Right answers and questions of each field, for pictures [-1, 1] [n, 3, height, width]."""
     device = next(recogniser.parameters()).device
     right = torch.zeros(len(FIELDS), dtype=torch.int64)
     told = torch.zeros(len(FIELDS), dtype=torch.int64)

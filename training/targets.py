@@ -3,6 +3,9 @@
 Tensor maths only; knows nothing of networks or data.
 """
 
+# diffusers exports lazily, which pyright takes for private names.
+# pyright: reportPrivateImportUsage=false
+
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,10 +47,11 @@ def noisy_batch(
 ) -> NoisyBatch:
     """Mix `x_0` with `noise` at the noise levels that `uniform` in [0, 1) stands for.
 
-    flow: x_t = (1 - s) x_0 + s e, target e - x_0 (arXiv 2209.03003), s logit-normal(0, 1) (arXiv 2403.03206) or,
-        for a tenth of the samples, uniform; `shift` moves s towards noise, s' = shift s / (1 + (shift - 1) s).
-    epsilon: target e, min-SNR weight. v: target sqrt(a) e - sqrt(1-a) x_0 (arXiv 2202.00512) on a schedule with
-        zero terminal SNR (arXiv 2305.08891), min-SNR weight for v.
+    flow: x_t = (1 - s) x_0 + s e, target e - x_0 (arXiv 2209.03003), s logit-normal(0, 1)
+        (arXiv 2403.03206) or, for a tenth of the samples, uniform; `shift` moves s towards noise,
+        s' = shift s / (1 + (shift - 1) s).
+    epsilon: target e, min-SNR weight. v: target sqrt(a) e - sqrt(1-a) x_0 (arXiv 2202.00512) on a schedule
+        with zero terminal SNR (arXiv 2305.08891), min-SNR weight for v.
     """
     if prediction == "flow":
         s = flow_times(uniform, shift=shift)
@@ -66,7 +70,7 @@ def noisy_batch(
 
 
 def flow_times(uniform: Float[Tensor, "batch 2"], *, shift: float) -> Float[Tensor, "batch"]:  # noqa: F821
-    """Noise levels s in [0, 1]: the first column is the draw, the second decides between the two densities."""
+    """Noise levels s in [0, 1]: the first column is the draw, the second chooses the density."""
     inside = uniform[:, 0].clamp(1e-6, 1 - 1e-6)
     s = torch.where(uniform[:, 1] < UNIFORM_SHARE, uniform[:, 0], torch.sigmoid(torch.special.ndtri(inside)))
     return shift * s / (1 + (shift - 1) * s)
@@ -81,10 +85,14 @@ def alphas_cumprod(*, zero_terminal_snr: bool) -> Float[Tensor, "1000"]:
 
 
 def matching_scheduler(prediction: Prediction) -> DPMSolverMultistepScheduler:
-    """DPM-Solver++ 2M (arXiv 2211.01095) for networks trained on `prediction`; it also opens in stock diffusers."""
+    """DPM-Solver++ 2M (arXiv 2211.01095) for networks trained on `prediction`; stock diffusers opens it."""
     if prediction == "flow":
         return DPMSolverMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0, final_sigmas_type="zero"
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=1.0,
+            final_sigmas_type="zero",
+            steps_offset=1,
         )
     return DPMSolverMultistepScheduler(
         beta_start=0.00085,

@@ -3,6 +3,9 @@
 Knows nothing of pixels: it sees cached latents and cached token states.
 """
 
+# diffusers exports lazily, which pyright takes for private names.
+# pyright: reportPrivateImportUsage=false
+
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,9 +60,9 @@ class UNetRun:
     empty_share: float = 0.1
     """Share of captions replaced by the empty string, for classifier-free guidance (arXiv 2207.12598)."""
     half_size_steps: int = 0
-    """The first so many steps see latents of half the size, at `half_size_batch` rows: a quarter of the cost."""
+    """The first so many steps see latents of half the size, `half_size_batch` rows each."""
     half_size_batch: int = 128
-    captions_per_picture: int = 4
+    captions_per_picture: int = 3
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def build_latent_set(
     *,
     folder: Path,
 ) -> LatentSet:
-    """Encode what is missing of pictures and captions; the file names carry the content they were made from."""
+    """Encode what is missing of pictures and captions; the file names carry the content behind them."""
     vae_key = content_key(vae, postcards.config.key, len(postcards))
     text_key = content_key(
         text_encoder, postcards.config.key, len(postcards), run.captions_per_picture, run.seed
@@ -187,14 +190,20 @@ def training_batch(run: UNetRun, data: LatentSet, step: int) -> Batch:
 
 
 def stratified(uniform: Tensor) -> Tensor:
-    """Spread the first column over equal bins of [0, 1), which lowers the variance of the loss (arXiv 2107.00630)."""
+    """Spread the first column over equal bins of [0, 1), for a steadier loss (arXiv 2107.00630)."""
     rows = len(uniform)
     spread = (torch.arange(rows) + uniform[:, 0]) / rows
     return torch.stack([spread, uniform[:, 1]], dim=1)
 
 
-def train(run: UNetRun, data: LatentSet, *, initial: Path | None = None, run_folder: Path, accelerator: Accelerator
-) -> Iterator[Progress]:  # fmt: skip
+def train(
+    run: UNetRun,
+    data: LatentSet,
+    *,
+    initial: Path | None = None,
+    run_folder: Path,
+    accelerator: Accelerator,
+) -> Iterator[Progress]:
     """Train on cached latents; yields `Progress`. `initial` is a UNet folder to start warm from."""
     unet = initial_unet(run, data, initial)
     if accelerator.device.type == "cpu":
@@ -203,8 +212,8 @@ def train(run: UNetRun, data: LatentSet, *, initial: Path | None = None, run_fol
     objective = UNetObjective(unet, run)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     origin = content_key(unet) if initial is not None else "nothing"
-    identity = fingerprint("unet", replace(run, fit=replace(run.fit, total_steps=0, save_every_steps=0,
-                                                            keep_checkpoints=0)), data.key, origin)  # fmt: skip
+    lasting = replace(run, fit=replace(run.fit, total_steps=0, save_every_steps=0, keep_checkpoints=0))
+    identity = fingerprint("unet", lasting, data.key, origin)
 
     def batch_at(step: int) -> Batch:
         return training_batch(run, data, step)
@@ -252,8 +261,9 @@ def trained_unet(
 
 
 @torch.no_grad()
-def validation_loss(objective: UNetObjective, data: LatentSet, *, conditioning: Literal["true", "empty"] = "true"
-) -> float:  # fmt: skip
+def validation_loss(
+    objective: UNetObjective, data: LatentSet, *, conditioning: Literal["true", "empty"] = "true"
+) -> float:
     """Mean loss over `VALIDATION_PICTURES` of a held-out set at fixed noise levels and fixed noise."""
     rows = min(VALIDATION_PICTURES, len(data.whole))
     draws = generator(0, "validation")
@@ -299,4 +309,5 @@ def preview(
     prompts = list(PREVIEW_PROMPTS)
     drawn = pipe(prompts, seed=list(range(len(prompts))), num_inference_steps=14, guidance_scale=4.0,
                  height=size, width=size).images  # fmt: skip
+    assert isinstance(drawn, list)
     return contact_sheet(drawn, columns=4)

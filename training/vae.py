@@ -3,6 +3,9 @@
 Knows nothing of captions or diffusion.
 """
 
+# diffusers exports lazily, which pyright takes for private names.
+# pyright: reportPrivateImportUsage=false
+
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,22 +39,22 @@ class VaeRun:
     crop: int = 64
     """Pixels of the square crops that most steps see."""
     whole_every: int = 8
-    """Every so manieth step sees whole pictures (a quarter as many), so that the picture's scale is covered too."""
+    """Every so manieth step sees whole pictures (a quarter as many), for the picture's scale."""
     gradient_weight: float = 0.7
     """Of the L1 distance of horizontal and vertical differences, at two scales."""
     color_weight: float = 1.0
-    """Of the distance of cells' mean colors. Without it purple things stayed blue and black ones dark green after
-    60 k crops: they are few, and plain L1 weighs them by their area."""
+    """Of the distance of cells' mean colors. Without it purple things stayed blue and black ones dark green
+    after 60 k crops: they are few, and plain L1 weighs them by their area."""
     probe_weight: float = 1.0
-    """Of the distance of each latent cell's mean color read linearly from its latent: a short way for the gradient
-    that teaches the encoder colors long before the deep decoder can use them."""
+    """Of the distance of each latent cell's mean color read linearly from its latent: a short way for the
+    gradient that teaches the encoder colors long before the deep decoder can use them."""
     feature_weight: float = 0.15
     """Of the distance of recogniser 1's activations."""
     kl_weight: float = 1e-6
 
 
 class VaeObjective(nn.Module):
-    """L1 + differences + recogniser features + KL (arXiv 1312.6114; latent diffusion: arXiv 2112.10752, eq. 25)."""
+    """L1 + differences + recogniser features + KL (arXiv 1312.6114; arXiv 2112.10752, eq. 25)."""
 
     def __init__(self, vae: AutoencoderKL, recogniser: Recogniser, run: VaeRun):
         super().__init__()
@@ -105,7 +108,8 @@ def gradient_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def color_distance(first: Tensor, second: Tensor, *, cell: int = 4) -> Tensor:
-    """L1 distance of the mean colors of cells: their channels, and the opponent colors red-green, blue-yellow."""
+    """L1 distance of the mean colors of cells: their channels, and the opponent colors red-green,
+    blue-yellow."""
     error = F.avg_pool2d(first - second, cell)
     red, green, blue = error.unbind(dim=1)
     opponents = (red - green).abs().mean() + (blue - (red + green) / 2).abs().mean()
@@ -146,7 +150,8 @@ def train(
     objective = VaeObjective(vae, recogniser, run)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     identity = fingerprint("vae", run.shape, run.seed, run.crop, run.whole_every, run.gradient_weight,
-                           run.color_weight, run.probe_weight, run.feature_weight, run.kl_weight, run.fit.optimizer, run.fit.batch_size,
+                           run.color_weight, run.probe_weight, run.feature_weight, run.kl_weight,
+                           run.fit.optimizer, run.fit.batch_size,
                            run.fit.average_decay, postcards.config.key, *origin)  # fmt: skip
     yield from fit(
         objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
@@ -192,9 +197,9 @@ def latent_statistics(vae: AutoencoderKL, pictures: Iterator[Tensor]) -> LatentS
 
 @torch.no_grad()
 def fold_statistics(vae: AutoencoderKL, statistics: LatentStatistics) -> None:
-    """Change the two 1x1 convolutions so that latents x 0.18215 have mean 0 and standard deviation 1 per channel.
+    """Change the two 1x1 convolutions so that latents x 0.18215 have mean 0 and deviation 1 per channel.
 
-    Exact: `quant_conv` gives (z - mean) / (0.18215 std) and `post_quant_conv` undoes it, so pictures stay the same.
+    Exact: `quant_conv` gives (z - mean) / (0.18215 std) and `post_quant_conv` undoes it, so pictures stay.
     """
     scale = statistics.std * FOLDED_SCALING_FACTOR
     channels = len(scale)

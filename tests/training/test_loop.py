@@ -1,5 +1,8 @@
 """The loop: it learns, averages, resumes bit by bit, and leaves the global random state alone."""
 
+# diffusers exports lazily, which pyright takes for private names.
+# pyright: reportPrivateImportUsage=false
+
 import os
 import random
 import signal
@@ -107,7 +110,7 @@ def test_the_average_is_that_of_diffusers(tmp_path: Path, accelerator: Accelerat
     with pytest.raises(RunFolderError, match="does not hold this network"):
         load_averaged(loaded, tmp_path)
     assert load_averaged(loaded.net, tmp_path, prefix="net.") == 12
-    torch.testing.assert_close(loaded.net[0].weight.detach(), theirs.shadow_params[0])
+    torch.testing.assert_close(loaded.net.get_parameter("0.weight").detach(), theirs.shadow_params[0])
 
 
 def test_another_recipe_s_run_folder_is_refused_and_kept(tmp_path: Path, accelerator: Accelerator):

@@ -111,8 +111,8 @@ class Postcards:
 def render_postcards(config: PostcardConfig, root: Path, *, processes: int | None = None) -> Postcards:
     """Render what is missing of the set below `root`, in parallel with a progress bar, and open it.
 
-    The folder is named by the content key: changed scene code or settings make another folder, so that a stale
-    set is never read.
+    The folder is named by the content key: changed scene code or settings make another folder, so that a
+    stale set is never read.
     """
     folder = root / f"postcards-{config.size}-{config.key}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,11 @@ def render_postcards(config: PostcardConfig, root: Path, *, processes: int | Non
         job = partial(_render_chunk, config=config, folder=folder)
         workers = min(len(missing), processes or os.cpu_count() or 1)
         with (
-            tqdm(total=sum(_length(n, config.count) for n in missing), unit="scene", desc=f"rendering {config.size} px") as bar,
+            tqdm(
+                total=sum(_length(n, config.count) for n in missing),
+                unit="scene",
+                desc=f"rendering {config.size} px",
+            ) as bar,
             _pool(workers) as pool,
         ):
             for rendered in (pool.map if pool else map)(job, missing):

@@ -1,4 +1,4 @@
-"""A scene and what can be seen of it -> the class of every field of the record: what a recogniser should answer.
+"""A scene and what can be seen of it -> the class of every field of its record, as a recogniser reads it.
 
 Knows nothing of captions: a thing that captions keep silent about counts like any other.
 """
@@ -14,8 +14,8 @@ from training.scenes.scene import Scene
 def record_codes(scene: Scene, sight: Sight) -> NDArray[np.int64]:
     """int64 [fields] in the order of `claims.FIELDS`; `NOT_CLAIMED` where the picture does not tell.
 
-    A kind is PRESENT if one member of its group can be seen, ABSENT if there is none, left open if hidden. Its
-    color, count and garments are left open unless every member shows them.
+    A kind is PRESENT if one member of its group can be seen, ABSENT if there is none, left open if hidden.
+    Its color, count and garments are left open unless every member shows them.
     """
     codes = np.full(len(FIELDS), NOT_CLAIMED, dtype=np.int64)
     for name in FIELD_INDEX:

@@ -45,14 +45,14 @@ class Canvas:
         self._label_draw: ImageDraw.ImageDraw | None = None
 
     def pen(self, x: float, y: float, unit: float, *, mirrored: bool = False) -> "Pen":
-        """A pen whose origin is at (x, y) pixels from the top left and whose unit is `unit` pixels, y upward."""
+        """A pen with its origin (x, y) pixels from the top left and a unit of `unit` pixels, y upward."""
         s = self.supersample
         return Pen(self, x * s, y * s, unit * s, mirrored)
 
     def paint(
         self, shape: str, points: object, fill: RGB, *, glow: RGB | None, part: int, **options: object
     ) -> None:
-        """Draw one `ImageDraw` shape on all planes; a later shape hides the light and parts of an earlier one."""
+        """Draw one `ImageDraw` shape on all planes; it hides the light and parts of earlier shapes."""
         getattr(self._ink_draw, shape)(points, fill=(*fill, 255), **options)
         if glow is not None and self._glow_draw is None:
             self._glow = Image.new("RGB", self._ink.size)

@@ -226,7 +226,7 @@ def _place(
     named: bool,
     water: bool,
 ) -> list[Thing]:
-    """`count` like things around the middle of their side, in two rows from three on, without heavy overlap."""
+    """`count` like things around the middle of their side, in two rows from three on, with little overlap."""
     spec = KINDS[kind]
     columns = count if count <= 2 else 2
     rows = (count + columns - 1) // columns

@@ -1,0 +1,128 @@
+"""The model card: what a pipeline folder knows, how it was trained, how well it does, what it cannot.
+
+Knows nothing of the runs: it reads the legs and the report that lie beside the weights.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ldm_pipeline.folder import model_hash
+from training.recipes import Recipe
+
+LEGS = "training_legs.json"
+"""Beside the weights: every leg that went into them, oldest first."""
+REPORT = "report.md"
+
+CARD = """---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+# {name}: postcards, trained from nothing
+
+Draws small postcards of cities in all weathers. Every weight was trained by this repository's own commands,
+on pictures that it renders itself (`training/scenes/`): no third-party data, and no licence to ask for.
+
+## What it knows
+
+- cities: {cities}
+- weathers: {weathers}
+- times: {times}
+- drawing styles: {styles}
+- things: {things}, in {colors}; one to four of a kind; left, center or right
+- dogs and cats may wear a beret, a scarf or a turtleneck
+
+Other words draw a warning that names them. Pairs held out of training, to test composition, are listed as
+`HELD_OUT_*` in `training/scenes/world.py`. In about 60 % of rainy scenes somebody carries an umbrella that
+the caption does not name; `CORRELATIONS` in the same file lists every built-in correlation.
+
+## Parts
+
+| part | class | MB (fp16) |
+| --- | --- | --- |
+{parts}
+
+Content hash of the weights: `{hash}`
+
+## How it was trained
+
+Recipe `{recipe}`, prediction `{prediction}`, {pictures:,} pictures of {size} px. To train it again:
+
+```sh
+{commands}
+```
+
+{legs}
+
+## Scores
+
+{scores}
+
+## Limits
+
+It knows nothing beyond the lists above: no people but umbrella carriers, no text, no faces, no photographs.
+Small things are soft, since one latent stands for 8x8 pixels. Its pictures are drawings made by a computer:
+say so where you show them.
+"""
+
+
+def write_model_card(recipe: Recipe, folder: Path) -> None:
+    """Write a pipeline folder's `README.md` from its `training_legs.json`, weights and `report.md`."""
+    world, report = recipe.world, folder / REPORT
+    legs = json.loads((folder / LEGS).read_text())
+    commands = [
+        f"python -m training {part} --recipe {recipe.name}" for part in ("recogniser", "vae", "clip", "unet")
+    ]
+    card = CARD.format(
+        name=folder.name,
+        cities=", ".join(world.cities),
+        weathers=", ".join(world.weathers),
+        times=", ".join(world.times),
+        styles=", ".join(world.styles),
+        things=", ".join(world.kinds),
+        colors=", ".join(world.colors),
+        parts="\n".join(_part_rows(recipe, folder)),
+        hash=model_hash(folder),
+        recipe=recipe.name,
+        prediction=recipe.unet.prediction,
+        pictures=recipe.pictures,
+        size=recipe.size,
+        commands="\n".join([*commands, f"python -m training export --recipe {recipe.name} --out FOLDER"]),
+        legs="\n\n".join(_leg_text(number, leg) for number, leg in enumerate(legs, 1)),
+        scores=report.read_text().strip()
+        if report.exists()
+        else "Not evaluated: `python -m training evaluate`.",
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _part_rows(recipe: Recipe, folder: Path) -> list[str]:
+    descriptions = {
+        "unet": f"UNet2DConditionModel {recipe.unet.shape.channels}",
+        "vae": f"AutoencoderKL {recipe.vae.shape.channels}, f8, {recipe.vae.shape.latent_channels} channels",
+        "text_encoder": f"CLIPTextModel, width {recipe.clip.width}, {recipe.clip.layers} layers",
+    }
+    rows: list[str] = []
+    for part, text in descriptions.items():
+        size = sum(file.stat().st_size for file in (folder / part).glob("*.safetensors"))
+        rows.append(f"| {part} | {text} | {size / 1e6:.1f} |")
+    return rows
+
+
+def _leg_text(number: int, leg: dict[str, Any]) -> str:
+    """One leg: what each part did, and the UNet's learning curve."""
+    lines = [
+        f"### Leg {number}, {leg['date']}: `{leg['recipe']}`, {leg['unet_samples']:,} samples for the UNet",
+        "",
+        "| part | steps | hours | held-out scores at the end |",
+        "| --- | --- | --- | --- |",
+    ]
+    for part, facts in leg["parts"].items():
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in facts["held_out"].items())
+        lines.append(f"| {part} | {facts['steps']:,} | {facts['hours']} | {scores} |")
+    lines += [*(f"\n{note}" for note in leg["notes"]), "", "Held-out loss of the UNet at fixed noise:", ""]
+    lines += ["| step | samples | with the true caption | with the empty one |", "| --- | --- | --- | --- |"]
+    for step, samples, true, empty in leg["curve"]:
+        lines.append(f"| {step:,} | {samples:,} | {true:.4f} | {empty:.4f} |")
+    return "\n".join(lines)
