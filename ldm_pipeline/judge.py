@@ -35,7 +35,7 @@ class RecogniserConfig:
 class Recogniser(nn.Module):
     """A residual network (arXiv 1512.03385) with group norm (arXiv 1803.08494) and one answer per field.
 
-    Fields are named `subject.question`: "dog.color" asks for the dog's color, "dog.scarf.color" for its scarf's.
+    Fields are named `subject.question`: "dog.color" asks for the dog's color, "dog.scarf.color" its scarf's.
     Each subject looks at the picture with a query of its own (attention pooling), and all subjects share the
     heads of equal questions, so that what is learned about the colors of cars serves cats too.
     """

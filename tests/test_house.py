@@ -26,15 +26,16 @@ FLOORS = {
         1: ["request", "noise", "images", "text", "guidance", "schedulers", "folder", "judge"],
     },
     "training": {
-        8: ["__main__"],
-        7: ["commands"],
-        6: ["export"],
+        9: ["__main__"],
+        8: ["commands"],
+        7: ["export"],
+        6: ["model_card"],
         5: ["recipes", "estimate"],
         4: ["recogniser", "vae", "clip", "unet", "finetune", "evaluation"],
         3: ["data", "loop", "measures"],
-        2: ["claims", "clip_objective"],
+        2: ["claims", "clip_objective", "parts"],
         1: ["networks", "tokenizer", "text_tower", "critic", "targets", "optim", "ema", "checkpoint"]
-        + ["logbook", "draws", "pictures", "scenes"],
+        + ["logbook", "draws", "pictures", "folders", "scenes"],
     },
 }
 FLOOR_OF = {

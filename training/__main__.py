@@ -48,9 +48,6 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "export":
             part.add_argument("--out", type=Path, required=True, help="pipeline folder to write")
             part.add_argument(
-                "--init-from", type=Path, help="pipeline folder that the UNet started warm from"
-            )
-            part.add_argument(
                 "--note", action="append", default=[], help="a line for the model card (repeatable)"
             )
             part.add_argument("--judge-out", type=Path, help="folder to write the judge to")

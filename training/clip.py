@@ -21,12 +21,12 @@ from training.data.postcards import Postcards
 from training.data.records import record_codes
 from training.draws import generator, samples_at
 from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
+from training.parts import KNOWN_WORDS
 from training.pictures import picture_tensor
 from training.scenes.caption import Caption, captions, draw_caption, vocabulary, wrong_captions
 from training.text_tower import build_clip, export_text_encoder, without_padding
 from training.tokenizer import Bpe, read_tokenizer, train_tokenizer, write_transformers_tokenizer
 
-KNOWN_WORDS = "known_words.txt"
 TOKENIZER_CAPTIONS = 20_000
 """Captions that the encoding is trained on."""
 SCORED_PICTURES = 256

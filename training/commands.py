@@ -8,7 +8,6 @@ Knows nothing of arguments' spelling (`__main__.py`) or of losses (each run's ow
 
 import argparse
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,11 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
-from transformers import CLIPTextModel
 
 from training import clip as clip_run
 from training import recogniser as recogniser_run
@@ -32,12 +29,13 @@ from training.checkpoint import load_latest
 from training.data.postcards import PostcardConfig, Postcards, render_postcards
 from training.estimate import estimate_clip, estimate_recogniser, estimate_unet, estimate_vae
 from training.export import export_judge, export_pipeline
+from training.folders import deliver
 from training.logbook import Logbook
 from training.loop import FitConfig, Progress
 from training.model_card import write_model_card
+from training.parts import LEGS, Parts, keep_parts, load_parts
 from training.pictures import picture_array, picture_tensor
 from training.recipes import RECIPES, Recipe
-from training.tokenizer import Bpe, read_tokenizer
 
 TRAINING_SEED, HELD_OUT_SEED = 1, 2
 """Streams of scenes. Evaluation draws from others."""
@@ -111,7 +109,7 @@ def train_recogniser(options: Options) -> None:
     progresses = recogniser_run.train(run, postcards, run_folder=folder, accelerator=accelerator)
     _watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
     if accelerator.is_main_process:
-        _deliver(folder / "final", recogniser_run.trained_recogniser(run, folder).save)
+        deliver(folder / "final", recogniser_run.trained_recogniser(run, folder).save)
 
 
 def train_vae(options: Options) -> None:
@@ -149,7 +147,7 @@ def train_vae(options: Options) -> None:
         chosen = torch.arange(min(STATISTICS_PICTURES, len(postcards))).split(64)
         batches = (picture_tensor(postcards.images(part.tolist())) for part in chosen)
         vae_run.fold_statistics(vae, vae_run.latent_statistics(vae, batches))
-        _deliver(folder / "final", vae.save_pretrained)
+        deliver(folder / "final", vae.save_pretrained)
 
 
 def train_clip(options: Options) -> None:
@@ -172,7 +170,7 @@ def train_clip(options: Options) -> None:
     progresses = clip_run.train(run, postcards, tokenizer, run_folder=folder, accelerator=accelerator)
     _watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
     if accelerator.is_main_process:
-        _deliver(folder / "final", lambda new: clip_run.export(run, tokenizer, run_folder=folder, folder=new))
+        deliver(folder / "final", lambda new: clip_run.export(run, tokenizer, run_folder=folder, folder=new))
 
 
 def chosen_unet(recipe: Recipe, options: Options) -> unet_run.UNetRun:
@@ -187,15 +185,13 @@ def train_unet(options: Options) -> None:
         channels, width = recipe.vae.shape.latent_channels, recipe.clip.width
         return estimate_unet(run, latent_channels=channels, text_width=width, size=recipe.size)
     folder = runs_folder(options) / unet_run.run_name(run)
-    vae, text_encoder, tokenizer = (
-        finished_vae(options),
-        finished_text_encoder(options),
-        finished_tokenizer(options),
-    )
+    if options.init_from is not None:
+        run = replace(run, half_size_steps=0)  # what half-size pictures teach is in the weights already
     accelerator = _accelerator(options)
     with accelerator.main_process_first():
+        parts = unet_parts(options, folder)
         data, held_out = (
-            unet_run.build_latent_set(run, cards, vae, text_encoder, tokenizer, folder=options.runs / "cache")
+            unet_run.build_latent_set(run, cards, parts, folder=options.runs / "cache")
             for cards in (training_postcards(options), held_out_postcards(options))
         )
 
@@ -206,7 +202,7 @@ def train_unet(options: Options) -> None:
                 f"held_out/{name}": unet_run.validation_loss(objective, held_out, conditioning=name)
                 for name in ("true", "empty")
             }
-            grid = unet_run.preview(run, objective.unet, vae, text_encoder, tokenizer, size=recipe.size)
+            grid = unet_run.preview(run, objective.unet, parts, size=recipe.size, sampling=recipe.sampling)
         book.write(progress.step, values)
         book.picture(progress.step, "samples", grid)
         tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
@@ -219,7 +215,7 @@ def train_unet(options: Options) -> None:
 def export(options: Options) -> None:
     recipe = chosen_recipe(options)
     recipe = replace(recipe, unet=chosen_unet(recipe, options))
-    print(export_pipeline(recipe, options.runs, out=options.out, base=options.init_from, notes=options.note))
+    print(export_pipeline(recipe, options.runs, out=options.out, notes=options.note))
     if options.judge_out:
         print(export_judge(recipe, options.runs, out=options.judge_out))
 
@@ -242,18 +238,26 @@ def evaluate(options: Options) -> None:
     print(f"{report.score_table()}\n{out / 'report.md'} has the rest.")
 
 
-def finished_vae(options: Options) -> AutoencoderKL:
-    folder = _finished(runs_folder(options) / "vae" / "final", "vae")
-    return AutoencoderKL.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
-
-
-def finished_text_encoder(options: Options) -> CLIPTextModel:
-    folder = _finished(runs_folder(options) / "clip" / "final", "clip") / "text_encoder"
-    return CLIPTextModel.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
-
-
-def finished_tokenizer(options: Options) -> Bpe:
-    return read_tokenizer(_finished(runs_folder(options) / "clip" / "final", "clip") / "tokenizer")
+def unet_parts(options: Options, folder: Path) -> Parts:
+    """The VAE, text encoder and tokenizer of a UNet run: kept in its folder since its first start."""
+    kept = folder / "parts"
+    if options.init_from is not None:
+        base = options.init_from
+        if not (base / "model_index.json").is_file():
+            raise FileNotFoundError(f"--init-from {base}: no model_index.json there; name a pipeline folder.")
+        legs = base / LEGS if (base / LEGS).is_file() else None
+        keep_parts(
+            kept,
+            vae=base / "vae",
+            text_encoder=base / "text_encoder",
+            tokenizer=base / "tokenizer",
+            legs=legs,
+        )
+    elif not kept.is_dir():
+        clip = _finished(runs_folder(options) / "clip" / "final", "clip")
+        vae = _finished(runs_folder(options) / "vae" / "final", "vae")
+        keep_parts(kept, vae=vae, text_encoder=clip / "text_encoder", tokenizer=clip / "tokenizer")
+    return load_parts(kept)
 
 
 def _recogniser(options: Options) -> Any:
@@ -313,15 +317,6 @@ def _watch(
                 report(progress, book)
 
 
-def _deliver(folder: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a new folder and put it in place of `folder`: what is there is always whole."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    write(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-
-
 def _beside(first: Tensor, second: Tensor) -> Image.Image:
     """Two rows of pictures for each eight: `first` above `second`."""
     rows = []
@@ -331,7 +326,7 @@ def _beside(first: Tensor, second: Tensor) -> Image.Image:
 
 
 def card(options: Options) -> None:
-    write_model_card(chosen_recipe(options), options.model)
+    write_model_card(chosen_recipe(options), options.model, name=options.model.resolve().name)
 
 
 COMMANDS: dict[str, Callable[[Options], None]] = {

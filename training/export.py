@@ -6,35 +6,33 @@ Knows nothing of training; what it writes opens in `diffusers.StableDiffusionPip
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
-from transformers import CLIPTextModel
 
-from ldm_pipeline.folder import write_json, write_old_text_encoder_keys
+from ldm_pipeline.folder import write_old_text_encoder_keys
 from ldm_pipeline.judge import Recogniser
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
-from training.clip import KNOWN_WORDS
+from training.folders import deliver
 from training.loop import averaged_weights
-from training.model_card import LEGS, write_model_card
+from training.model_card import write_model_card
+from training.parts import KNOWN_WORDS, LEGS, load_parts
 from training.recipes import Recipe
 from training.targets import matching_scheduler
-from training.tokenizer import read_tokenizer
 from training.unet import run_name, trained_unet
 
 LARGEST_SHARD = "14MB"
 
 
-def export_pipeline(
-    recipe: Recipe, runs: Path, *, out: Path, base: Path | None = None, notes: Sequence[str] = ()
-) -> Path:
+def export_pipeline(recipe: Recipe, runs: Path, *, out: Path, notes: Sequence[str] = ()) -> Path:
     """Write fp16 safetensors, scheduler, tokenizer, defaults and model card to the folder `out`.
 
+    What lies there already is replaced once the new folder is whole.
+
     Args:
-        base: the pipeline folder that the UNet started warm from; its legs are carried on.
         notes: what the logs do not tell about this leg, for the model card.
     Raises:
         FileNotFoundError: a part is not trained yet.
@@ -44,35 +42,34 @@ def export_pipeline(
         raise FileExistsError(
             f"--out {out}: holds something else than a pipeline folder; choose an empty one."
         )
-    folder, unet_run = runs / recipe.name, run_name(recipe.unet)
-    _, step = averaged_weights(folder / unet_run)
-    earlier = json.loads((base / LEGS).read_text()) if base else []
-    tokenizer_folder = folder / "clip" / "final" / "tokenizer"
-    vae = AutoencoderKL.from_pretrained(folder / "vae" / "final", use_safetensors=True)
-    text_encoder = CLIPTextModel.from_pretrained(
-        folder / "clip" / "final" / "text_encoder", use_safetensors=True
-    )
+    run_folder = runs / recipe.name / run_name(recipe.unet)
+    parts = load_parts(run_folder / "parts")
+    earlier = json.loads(parts.earlier_legs.read_text()) if parts.earlier_legs else []
+    _, step = averaged_weights(run_folder)
     unet = trained_unet(
-        recipe.unet, folder / unet_run, latent_channels=vae.config["latent_channels"],
-        text_width=text_encoder.config.hidden_size,
-    )  # fmt: skip
+        recipe.unet,
+        run_folder,
+        latent_channels=parts.vae.config["latent_channels"],
+        text_width=parts.text_encoder.config.hidden_size,
+    )
     pipe = LatentDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=read_tokenizer(tokenizer_folder).transformers,
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer.transformers,
         unet=unet,
         scheduler=matching_scheduler(recipe.unet.prediction),
     ).to(torch.float16)
-    shutil.rmtree(out, ignore_errors=True)
-    pipe.save_pretrained(out, safe_serialization=True, max_shard_size=LARGEST_SHARD)
-    write_old_text_encoder_keys(out)
-    shutil.copy(tokenizer_folder / KNOWN_WORDS, out / "tokenizer" / KNOWN_WORDS)
-    write_json(out / "generation_defaults.json", generation_defaults(recipe))
-    (out / LEGS).write_text(
-        json.dumps([*earlier, {**leg_facts(recipe, folder, step=step), "notes": list(notes)}], indent=1)
-        + "\n"
-    )
-    write_model_card(recipe, out)
+    pipe.generation_defaults = replace(recipe.sampling, height=recipe.size, width=recipe.size)
+    leg = leg_facts(recipe, runs / recipe.name, step=step, warm=bool(earlier))
+
+    def write(folder: Path) -> None:
+        pipe.save_pretrained(folder, safe_serialization=True, max_shard_size=LARGEST_SHARD)
+        write_old_text_encoder_keys(folder)
+        shutil.copy(parts.known_words, folder / "tokenizer" / KNOWN_WORDS)
+        (folder / LEGS).write_text(json.dumps([*earlier, {**leg, "notes": list(notes)}], indent=1) + "\n")
+        write_model_card(recipe, folder, name=out.name)
+
+    deliver(out, write)
     return out
 
 
@@ -82,28 +79,23 @@ def export_judge(recipe: Recipe, runs: Path, *, out: Path) -> Path:
     return out
 
 
-def generation_defaults(recipe: Recipe) -> dict[str, Any]:
-    """What `pipe(prompt)` uses when a setting is not given."""
-    return {
-        "num_inference_steps": 14,
-        "guidance_scale": 4.0,
-        "height": recipe.size,
-        "width": recipe.size,
-    }
+def leg_facts(recipe: Recipe, folder: Path, *, step: int, warm: bool) -> dict[str, Any]:
+    """Steps, hours and held-out scores of each part, and the UNet's learning curve, from the runs' logs.
 
-
-def leg_facts(recipe: Recipe, folder: Path, *, step: int) -> dict[str, Any]:
-    """Steps, hours and held-out scores of each part, and the UNet's learning curve, from the runs' logs."""
+    A warm leg trains nothing but the UNet.
+    """
     unet_run = run_name(recipe.unet)
     parts: dict[str, dict[str, Any]] = {}
     curve: list[list[float]] = []
-    for part in ("recogniser", "vae", "clip", unet_run):
+    for part in (unet_run,) if warm else ("recogniser", "vae", "clip", unet_run):
         lines = [json.loads(line) for line in (folder / part / "metrics.jsonl").read_text().splitlines()]
         scored = [line for line in lines if any(name.startswith("held_out/") for name in line)]
         parts[part] = {
             "steps": lines[-1]["step"],
             "hours": round(_busy_seconds([line["time"] for line in lines]) / 3600, 2),
-            "held_out": {k.removeprefix("held_out/"): v for k, v in scored[-1].items() if "/" in k},
+            "held_out": {k.removeprefix("held_out/"): v for k, v in scored[-1].items() if "/" in k}
+            if scored
+            else {},
         }
         if part == unet_run:
             curve = [

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ldm_pipeline.folder import model_hash
+from training.parts import LEGS
 from training.recipes import Recipe
 
-LEGS = "training_legs.json"
-"""Beside the weights: every leg that went into them, oldest first."""
 REPORT = "report.md"
 
 CARD = """---
@@ -67,15 +66,15 @@ say so where you show them.
 """
 
 
-def write_model_card(recipe: Recipe, folder: Path) -> None:
-    """Write a pipeline folder's `README.md` from its `training_legs.json`, weights and `report.md`."""
+def write_model_card(recipe: Recipe, folder: Path, *, name: str) -> None:
+    """Write the `README.md` of the pipeline `name` from the legs, weights and report in its folder."""
     world, report = recipe.world, folder / REPORT
     legs = json.loads((folder / LEGS).read_text())
     commands = [
         f"python -m training {part} --recipe {recipe.name}" for part in ("recogniser", "vae", "clip", "unet")
     ]
     card = CARD.format(
-        name=folder.name,
+        name=name,
         cities=", ".join(world.cities),
         weathers=", ".join(world.weathers),
         times=", ".join(world.times),

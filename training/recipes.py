@@ -5,6 +5,7 @@ Knows nothing of how the runs work; each part's config stands beside its code.
 
 from dataclasses import dataclass, replace
 
+from ldm_pipeline.request import GenerationDefaults
 from training.clip import ClipRun
 from training.loop import FitConfig
 from training.networks import UNetShape, VaeShape
@@ -33,6 +34,10 @@ class Recipe:
     vae: VaeRun
     clip: ClipRun
     unet: UNetRun
+    sampling: GenerationDefaults = GenerationDefaults(
+        num_inference_steps=14, guidance_scale=4.0, scheduler="DPMSolverMultistepScheduler"
+    )
+    """How previews and the exported pipeline draw when a call does not say otherwise."""
 
 
 SMOKE = Recipe(

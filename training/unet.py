@@ -23,15 +23,16 @@ from transformers import CLIPTextModel
 
 from ldm_pipeline.images import contact_sheet
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
+from ldm_pipeline.request import GenerationDefaults
 from training.data.cache import cached, content_key
 from training.data.postcards import Postcards, words_key
 from training.draws import generator, samples_at
 from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
 from training.networks import UNetShape, build_unet
+from training.parts import Parts
 from training.pictures import picture_tensor
 from training.scenes.caption import draw_caption
 from training.targets import Prediction, matching_scheduler, noisy_batch
-from training.tokenizer import Bpe
 
 VALIDATION_LEVELS = 8
 VALIDATION_PICTURES = 96
@@ -119,16 +120,9 @@ def encode_states(text_encoder: CLIPTextModel, ids: Tensor) -> Tensor:
     return text_encoder(ids).last_hidden_state
 
 
-def build_latent_set(
-    run: UNetRun,
-    postcards: Postcards,
-    vae: AutoencoderKL,
-    text_encoder: CLIPTextModel,
-    tokenizer: Bpe,
-    *,
-    folder: Path,
-) -> LatentSet:
+def build_latent_set(run: UNetRun, postcards: Postcards, parts: Parts, *, folder: Path) -> LatentSet:
     """Encode what is missing of pictures and captions; the file names carry the content behind them."""
+    vae, text_encoder, tokenizer = parts.vae, parts.text_encoder, parts.tokenizer
     vae_key = content_key(vae, postcards.config.key, len(postcards))
     text_key = content_key(
         text_encoder, postcards.config.key, len(postcards), run.captions_per_picture, run.seed
@@ -288,26 +282,18 @@ def validation_loss(
 
 @torch.no_grad()
 def preview(
-    run: UNetRun,
-    unet: UNet2DConditionModel,
-    vae: AutoencoderKL,
-    text_encoder: CLIPTextModel,
-    tokenizer: Bpe,
-    *,
-    size: int,
+    run: UNetRun, unet: UNet2DConditionModel, parts: Parts, *, size: int, sampling: GenerationDefaults
 ) -> Image.Image:
     """The same eight prompts with the same seeds each time, drawn by the real pipeline."""
     pipe = LatentDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer.transformers,
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer.transformers,
         unet=unet,
         scheduler=matching_scheduler(run.prediction),
     )
-    pipe.to(unet.device)
     pipe.set_progress_bar_config(disable=True)
+    pipe.generation_defaults = sampling
     prompts = list(PREVIEW_PROMPTS)
-    drawn = pipe(prompts, seed=list(range(len(prompts))), num_inference_steps=14, guidance_scale=4.0,
-                 height=size, width=size).images  # fmt: skip
-    assert isinstance(drawn, list)
+    drawn = pipe(prompts, seed=list(range(len(prompts))), height=size, width=size).images
     return contact_sheet(drawn, columns=4)

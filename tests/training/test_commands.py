@@ -128,6 +128,7 @@ def kill_at_random(runs: Path, part: str, steps: int, delay_seconds: float) -> N
 
 def ends_in_the_same_bits(runs: Path, folder: Path, *, part: str, steps: int, kills: int, seed: int) -> None:
     whole = copied(runs, folder / "whole")
+    shutil.rmtree(whole / "smoke" / part, ignore_errors=True)
     assert training(part, "--recipe", "smoke", "--steps", str(steps), "--runs", whole) == 0
     broken = copied(whole, folder / "broken")  # with the caches that the first run made
     shutil.rmtree(broken / "smoke" / part)

@@ -1,0 +1,75 @@
+"""The finished parts that a UNet is trained on, kept in its run folder, so that they can never be mixed up.
+
+Knows nothing of how they were trained. A UNet is worth nothing without the VAE and text encoder that it saw.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModel
+
+from training.folders import deliver
+from training.tokenizer import Bpe, read_tokenizer
+
+KNOWN_WORDS = "known_words.txt"
+LEGS = "training_legs.json"
+"""Beside the weights: every leg that went into a pipeline folder, oldest first."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What stands between pictures or captions and the UNet, in fp32 and frozen."""
+
+    folder: Path
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: Bpe
+
+    @property
+    def known_words(self) -> Path:
+        return self.folder / "tokenizer" / KNOWN_WORDS
+
+    @property
+    def earlier_legs(self) -> Path | None:
+        """The legs of the pipeline that this one started warm from."""
+        path = self.folder / LEGS
+        return path if path.is_file() else None
+
+
+def keep_parts(
+    folder: Path, *, vae: Path, text_encoder: Path, tokenizer: Path, legs: Path | None = None
+) -> None:
+    """Copy the parts to `folder`, whole or not at all; where some lie there already, they stay."""
+
+    def copy(new: Path) -> None:
+        new.mkdir(parents=True)
+        for name, source in (("vae", vae), ("text_encoder", text_encoder), ("tokenizer", tokenizer)):
+            shutil.copytree(source, new / name)
+        if legs is not None:
+            shutil.copy(legs, new / LEGS)
+
+    if not folder.is_dir():
+        deliver(folder, copy)
+
+
+def load_parts(folder: Path) -> Parts:
+    """Open what `keep_parts` copied.
+
+    Raises:
+        FileNotFoundError: nothing was kept there; the UNet has not been started.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing; run `python -m training unet` with this recipe first.")
+    vae = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, torch_dtype=torch.float32)
+    encoder = CLIPTextModel.from_pretrained(
+        folder / "text_encoder", use_safetensors=True, dtype=torch.float32
+    )
+    return Parts(
+        folder=folder,
+        vae=vae.eval().requires_grad_(False),
+        text_encoder=encoder.eval().requires_grad_(False),
+        tokenizer=read_tokenizer(folder / "tokenizer"),
+    )
