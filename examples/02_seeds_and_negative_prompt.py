@@ -6,6 +6,7 @@ from pathlib import Path
 from ldm_pipeline import LatentDiffusionPipeline, contact_sheet
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+out.mkdir(parents=True, exist_ok=True)
 
 pipeline = LatentDiffusionPipeline.from_pretrained()
 prompt = "Paris on a rainy day"

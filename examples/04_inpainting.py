@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 from ldm_pipeline import LatentDiffusionPipeline, contact_sheet
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+out.mkdir(parents=True, exist_ok=True)
 
 pipeline = LatentDiffusionPipeline.from_pretrained()
 picture = pipeline("London by day", seed=7).images[0]

@@ -5,7 +5,7 @@ Knows nothing of how pictures are drawn; what can be checked without a model is 
 
 import warnings
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -111,6 +111,9 @@ def read_arguments(
         scheduler=facts.scheduler,
         **settings,
     )
+    generators = generators_for(request.seeds) if generator is None else generator
+    if latents is not None and settings.get("seed") is None:
+        request = replace(request, seeds=())  # fresh seeds did not make this noise, and would not repeat it
     rows = len(request.prompts) if prompt_embeds is None else len(prompt_embeds)
     pictures = rows * request.num_images_per_prompt
     shape = (pictures, facts.latent_channels, -(-height // facts.factor), -(-width // facts.factor))
@@ -141,7 +144,7 @@ def read_arguments(
         request=request,
         rows=rows,
         shape=shape,
-        generators=generators_for(request.seeds) if generator is None else generator,
+        generators=generators,
         noise=latents,
         prompt_embeds=prompt_embeds,
         negative_prompt_embeds=negative_prompt_embeds,

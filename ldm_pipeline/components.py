@@ -126,7 +126,8 @@ class LatentDiffusionComponents(
             folder = Path(cls.download(str(place), use_safetensors=True, **chosen))
         folders.check_model_index(folder)
         own_scheduler = "scheduler" in kwargs
-        pipe = super().from_pretrained(str(folder), **kwargs)
+        with folders.readable_weights(str(place)):
+            pipe = super().from_pretrained(str(folder), **kwargs)
         pipe._adopt(folder, own_scheduler=own_scheduler)
         return pipe
 

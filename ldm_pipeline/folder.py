@@ -8,8 +8,12 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 MODELS = Path(__file__).parent / "models"
 DEFAULTS_FILE = "generation_defaults.json"
@@ -129,18 +133,37 @@ def model_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def readable_weights(source: str) -> Iterator[None]:
+    """Turn a damaged safetensors file's error, a plain Exception, into a ValueError that names `source`."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(
+            f"{source} holds weights that cannot be read ({error}): copy or export them again"
+        ) from error
+
+
 def name_as_stable_diffusion(folder: Path) -> None:
     """Make a just-saved folder open everywhere, and free of this machine's paths.
 
     diffusers' generic classes cannot open a folder that names our class; the components are all stock ones.
+    A float16 text encoder's config asks transformers for float16, while diffusers' networks load as float32
+    whatever they are saved as, and the two do not fit: it is made to ask for float32. Without an entry
+    transformers would take the saved type.
     """
     index_path = folder / "model_index.json"
     index = read_json_object(index_path)
     write_json(index_path, {**index, "_class_name": SAVED_CLASS_NAME})
     for path in [index_path, *folder.glob("*/*.json")]:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and {"_name_or_path", "name_or_path"} & content.keys():
-            write_json(path, {k: v for k, v in content.items() if k not in ("_name_or_path", "name_or_path")})
+        if not isinstance(content, dict):
+            continue
+        cleaned = {k: v for k, v in content.items() if k not in ("_name_or_path", "name_or_path")}
+        if path.name == "config.json":
+            cleaned |= {name: "float32" for name in ("dtype", "torch_dtype") if name in content}
+        if cleaned != content:
+            write_json(path, cleaned)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ldm_pipeline.folder import bundled_folder
+from ldm_pipeline.folder import bundled_folder, readable_weights
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -71,7 +71,9 @@ def _open(model: str | os.PathLike[str] | None, dtype: torch.dtype) -> LatentDif
     if path.is_dir():
         return LatentDiffusionPipeline.from_pretrained(path, dtype=dtype)
     if path.is_file():
-        return LatentDiffusionPipeline.from_single_file(str(_safetensors_file("model", path)), dtype=dtype)
+        file = _safetensors_file("model", path)
+        with readable_weights(name):
+            return LatentDiffusionPipeline.from_single_file(str(file), dtype=dtype)
     bundled = bundled_names()
     if name in bundled:
         return LatentDiffusionPipeline.from_pretrained(bundled_folder(name), dtype=dtype)
@@ -91,10 +93,11 @@ def bundled_names() -> list[str]:
 
 def _add_lora(pipeline: LatentDiffusionPipeline, lora: Path) -> None:
     try:
-        pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, local_files_only=True)
+        with readable_weights(lora.name):
+            pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, local_files_only=True)
     except ValueError as error:
         if "PEFT" in str(error):
-            raise ValueError("lora needs the package peft: pip install 'ldm-pipeline[lora]'") from None
+            raise ValueError("lora needs the package peft: run pip install '.[lora]' in a checkout") from None
         raise ValueError(f"lora={lora.name!r} does not fit this model: {error}") from error
 
 

@@ -36,7 +36,7 @@ class LatentDiffusionPipelineOutput(StableDiffusionPipelineOutput):
     """What a call returns: diffusers' output (`images`, `nsfw_content_detected`) and what repeats it."""
 
     seeds: tuple[int, ...] | None = None
-    """One per picture; None when the call was given its own generator."""
+    """One per picture; None when the call was given a generator, or latents and no seed."""
     request: GenerationRequest | None = None
     """Every setting, defaults filled in; `request.to_arguments()` are arguments for the same pictures."""
 

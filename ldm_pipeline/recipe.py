@@ -106,7 +106,7 @@ class PictureRecipe:
 
     @property
     def seed(self) -> int | None:
-        """This picture's own seed; None where the caller brought a generator or latents."""
+        """This picture's own seed; None where the caller brought a generator, or latents and no seed."""
         return self.request.seeds[self.picture] if self.picture < len(self.request.seeds) else None
 
     @property

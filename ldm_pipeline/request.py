@@ -71,7 +71,7 @@ class GenerationRequest:
     negative_prompts: tuple[str, ...] = ()
     """Empty, or one text per prompt ("" for none)."""
     seeds: tuple[int, ...] = ()
-    """One per picture, 0 to 2^32-1; empty when the call was given `generator` or `latents`."""
+    """One per picture, 0 to 2^32-1; empty when the call was given `generator`, or `latents` and no seed."""
     num_images_per_prompt: int = 1
     """Pictures per prompt, at least 1."""
     num_inference_steps: int = 50

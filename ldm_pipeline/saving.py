@@ -57,12 +57,14 @@ def save_pictures(
         output: What the pipeline returned, with PIL pictures.
         folder: Where to save; made where it is missing.
         pipeline: The pipeline that drew them, for model, scheduler and device in the recipe.
-        image: The picture that the call started from, if any: its hash goes into the recipe.
-        mask_image: The mask of an inpainting call, if any.
+        image: The picture that the call started from: its hash goes into the recipe. None for pictures that
+            started from noise.
+        mask_image: The mask of an inpainting call; None for others.
         lora: The LoRA file that the pipeline was loaded with, if any.
 
     Raises:
-        ValueError: when the output holds arrays instead of PIL pictures.
+        ValueError: when the output holds arrays instead of PIL pictures, or the picture or mask that the call
+            started from is missing.
         SavingError: on a full disk, a folder that cannot be written, and the like; files saved before stay.
     """
     pictures = [picture for picture in output.images if isinstance(picture, Image.Image)]
@@ -70,6 +72,15 @@ def save_pictures(
         raise ValueError(
             "output holds no PIL pictures or no request: draw with output_type='pil' to save pictures"
         )
+    start = output.request.start
+    for name, given, wanted in (
+        ("image", image, start != "noise"),
+        ("mask_image", mask_image, start == "masked picture"),
+    ):
+        if wanted and given is None:
+            raise ValueError(
+                f"{name} is missing for pictures that started from a {start}: give the call's own"
+            )
     shared = recipe_of_pipeline(
         pipeline, output.request, image=image, mask_image=mask_image, lora=Path(lora) if lora else None
     )

@@ -1,4 +1,4 @@
-"""Every example runs in an empty folder and leaves pictures there.
+"""Every example runs in an empty folder and leaves pictures in the folder it is given, which it makes.
 
 What the pictures show is not its matter.
 """
@@ -26,13 +26,14 @@ def test_an_example_leaves_pictures(example: Path, tmp_path: Path):
             sys.executable,
             "-c",
             f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({str(example)!r})",
+            "new/folder",
         ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    pictures = list(tmp_path.glob("*.png"))
+    pictures = list(tmp_path.glob("new/folder/*.png"))
     assert pictures, "no picture was written"
     for path in pictures:
         with Image.open(path) as picture:

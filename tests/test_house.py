@@ -17,9 +17,8 @@ PACKAGES = ("ldm_pipeline", "training")
 # A room is a module or a sub-package; it imports rooms on lower floors only. `__init__` is the front door.
 FLOORS = {
     "ldm_pipeline": {
-        7: ["__main__"],
-        6: ["cli"],
-        5: ["web", "compare", "reproduce"],
+        6: ["__main__"],
+        5: ["cli"],
         4: ["loading", "saving"],
         3: ["pipeline"],
         2: ["arguments", "components", "latents", "denoise", "recipe"],
@@ -28,14 +27,14 @@ FLOORS = {
     "training": {
         9: ["__main__"],
         8: ["commands"],
-        7: ["export"],
+        7: ["export", "options"],
         6: ["model_card"],
         5: ["recipes", "estimate"],
-        4: ["recogniser", "vae", "clip", "unet", "finetune", "evaluation"],
-        3: ["data", "loop", "measures"],
+        4: ["recogniser", "vae", "clip", "unet", "evaluation", "watch"],
+        3: ["data", "loop"],
         2: ["claims", "clip_objective", "parts"],
-        1: ["networks", "tokenizer", "text_tower", "critic", "targets", "optim", "ema", "checkpoint"]
-        + ["logbook", "draws", "pictures", "folders", "scenes"],
+        1: ["networks", "tokenizer", "text_tower", "targets", "optim", "checkpoint"]
+        + ["logbook", "draws", "pictures", "folders", "scenes", "settings"],
     },
 }
 FLOOR_OF = {
@@ -46,6 +45,19 @@ FLOOR_OF = {
 TOP_LEVEL = {
     "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "ldm_pipeline", "training", "tests", "examples",
 }  # fmt: skip
+# Modules without a test file of their own, and what tests them instead.
+TESTED_ELSEWHERE = {
+    "training/scenes/*.py": "parts of a scene: test_render, test_scene and test_caption draw and tell all",
+    "training/evaluation/answers.py": "test_report",
+    "training/evaluation/results.py": "test_report",
+    "training/estimate.py": "test_commands, as --dry-run",
+    "training/folders.py": "test_export and test_commands, which read and write the runs",
+    "training/logbook.py": "test_commands",
+    "training/model_card.py": "test_commands, as card",
+    "training/networks.py": "test_unet and test_vae, which build from it",
+    "training/options.py": "test_commands",
+    "training/parts.py": "test_export",
+}
 LONGEST_FILE_LINES = 400
 LONGEST_EXAMPLE_LINES = 39
 NAMES_THAT_SAY_NOTHING = {"utils", "common", "misc", "helpers", "base"}
@@ -119,6 +131,12 @@ def test_a_module_imports_only_rooms_on_lower_floors(path: Path):
         assert inside or below, f"{name_of(path)} imports {package}.{other}, which is not downstairs"
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_room_on_a_floor_exists(package: str):
+    there = {package_and_room(path)[1] for path in MODULES if package_and_room(path)[0] == package}
+    assert set(FLOOR_OF[package]) <= there, "take the rooms that are gone off their floors"
+
+
 def test_the_import_reader_sees_every_form_of_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     room = tmp_path / "training" / "scenes" / "scene.py"
@@ -174,6 +192,29 @@ def test_every_mirrored_test_has_its_module(folder: str):
         room = ROOT / path.relative_to(ROOT / "tests").with_name(path.name.removeprefix("test_"))
         exists = room.exists() or room.with_suffix("").is_dir()
         assert exists or room.stem == "main", f"{name_of(path)} tests {name_of(room)}, which does not exist"
+
+
+def untested() -> list[Path]:
+    """Modules, but for the doors, without a test file named after them."""
+    tests = {path.relative_to(ROOT / "tests") for path in FILES if path.is_relative_to(ROOT / "tests")}
+    places = {path: path.relative_to(ROOT).with_name(f"test_{path.name}") for path in MODULES}
+    return [
+        path
+        for path, place in places.items()
+        if path.stem not in ("__init__", "__main__") and place not in tests
+    ]
+
+
+def test_every_module_has_its_mirrored_test_or_says_what_tests_it():
+    for path in untested():
+        known = any(path.relative_to(ROOT).match(pattern) for pattern in TESTED_ELSEWHERE)
+        assert known, f"{name_of(path)} has no test file of its own"
+
+
+@pytest.mark.parametrize("pattern", TESTED_ELSEWHERE)
+def test_what_is_tested_elsewhere_is_there_and_has_no_test_of_its_own(pattern: str):
+    found = any(path.relative_to(ROOT).match(pattern) for path in untested())
+    assert found, f"take {pattern} off TESTED_ELSEWHERE"
 
 
 def test_the_scenes_need_numpy_and_pillow_only():

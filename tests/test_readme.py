@@ -4,6 +4,7 @@ The shell blocks themselves are run by `.ci/run`, in a fresh environment.
 """
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -48,6 +49,36 @@ def test_readme_names_files_and_flags_that_exist():
     for command in [line for block in blocks("sh") for line in block.splitlines() if "ldm generate" in line]:
         for flag in re.findall(r"(?<= )--?[a-z-]+", command.split("ldm generate")[1]):
             assert flag in help_text, f"ldm generate has no {flag}"
+
+
+def training_commands() -> list[str]:
+    """What stands after `python -m training` or `accelerate launch ... -m training` in every README."""
+    found = []
+    for path in sorted(ROOT.rglob("README.md")):
+        if any(part.startswith(".") for part in path.relative_to(ROOT).parts):
+            continue
+        text = re.sub(r"\\\n\s*", " ", path.read_text(encoding="utf-8"))
+        lines = [line for block in blocks("sh", text) for line in block.splitlines()]
+        inline = [" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
+        for line in lines + inline:
+            match = re.match(r"(?:python|accelerate launch\b.*?) -m training (.+)", line.strip())
+            if match and "..." not in match[1]:
+                found.append(match[1])
+    return found
+
+
+@pytest.mark.parametrize("words", list(dict.fromkeys(training_commands())))
+def test_every_training_command_in_a_readme_is_understood(words: str):
+    from training.__main__ import build_parser
+    from training.recipes import RECIPES
+
+    options = build_parser().parse_args(shlex.split(words, comments=True))
+    assert options.recipe in RECIPES
+
+
+def test_the_readmes_show_how_every_part_is_trained():
+    parts = {words.split()[0] for words in training_commands()}
+    assert parts >= {"recogniser", "vae", "clip", "unet", "export"}
 
 
 def test_the_ci_script_reads_the_set_up_commands_from_the_readme():

@@ -3,11 +3,12 @@
 Knows nothing of networks; `commands.py` does the work and is imported once the arguments are understood.
 """
 
-import argparse
 import os
 import shlex
 import sys
 from pathlib import Path
+
+from ldm_pipeline.cli import OneLineParser
 
 PARTS = {
     "scenes": "render the recipe's pictures",
@@ -22,8 +23,8 @@ PARTS = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+def build_parser() -> OneLineParser:
+    parser = OneLineParser(prog="python -m training", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     for name, purpose in PARTS.items():
         part = parts.add_parser(name, help=purpose, description=purpose)
@@ -33,12 +34,21 @@ def build_parser() -> argparse.ArgumentParser:
         part.add_argument(
             "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
         )
+        part.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="FIELD=VALUE",
+            help="change the recipe, e.g. unet.fit.batch_size=32 (repeatable; the same for every part)",
+        )
         if name in ("recogniser", "judge", "vae", "clip", "unet"):
             part.add_argument("--steps", type=int, help="train to this step instead of the recipe's last")
             part.add_argument(
                 "--dry-run", action="store_true", help="print parameters, memory, samples, hours"
             )
-            part.add_argument("--precision", choices=("bf16", "no", "fp16"), default="bf16")
+            part.add_argument(
+                "--precision", choices=("bf16", "no"), help="default: accelerate launch's own, else bf16"
+            )
         if name in ("vae", "unet"):
             part.add_argument(
                 "--init-from", type=Path, help="pipeline folder whose weights to start warm from"
@@ -68,15 +78,17 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = build_parser().parse_args(arguments)
     try:
+        from safetensors import SafetensorError
+
         from training import commands
-        from training.checkpoint import CheckpointError
 
         try:
             commands.COMMANDS[options.part](options)
-        except (ValueError, OSError, CheckpointError, FloatingPointError) as error:
-            return _fail(" ".join(str(error).split()))
+        # RuntimeError: a checkpoint's, an accelerator's memory, a killed rendering process.
+        except (ValueError, OSError, RuntimeError, MemoryError, ArithmeticError, SafetensorError) as error:
+            return _fail(" ".join(str(error).split()) or type(error).__name__)
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed; `pip install ldm-pipeline[train]` brings it.")
+        return _fail(f"{error.name} is not installed; `pip install '.[train]'` in a checkout brings it.")
     except KeyboardInterrupt as stop:
         print(f"\nstopped: {stop or 'nothing is lost'}; go on with: {_command(arguments)}", file=sys.stderr)
         return 130

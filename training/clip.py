@@ -3,9 +3,8 @@
 Knows nothing of latents. Losses are in `clip_objective.py`, the network and its export in `text_tower.py`.
 """
 
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +16,22 @@ from torch.nn import functional as F
 
 from training.claims import ABSENT, FIELD_INDEX, NOT_CLAIMED, class_counts, encode_claims, field_names
 from training.clip_objective import ClipObjective, evaluate_clip
-from training.data.postcards import Postcards
+from training.data.postcards import Postcards, words_key
 from training.data.records import record_codes
 from training.draws import generator, samples_at
-from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
-from training.parts import KNOWN_WORDS
+from training.folders import deliver
+from training.loop import Batch, FitConfig, Progress, RunFolderError, fingerprint, fit, load_averaged
+from training.parts import write_known_words
 from training.pictures import picture_tensor
-from training.scenes.caption import Caption, captions, draw_caption, vocabulary, wrong_captions
+from training.scenes.caption import Caption, captions, draw_caption, wrong_captions
+from training.scenes.world import World
 from training.text_tower import build_clip, export_text_encoder, without_padding
 from training.tokenizer import Bpe, read_tokenizer, train_tokenizer, write_transformers_tokenizer
 
 TOKENIZER_CAPTIONS = 20_000
 """Captions that the encoding is trained on."""
+TOKENIZER_KEY = "trained_on.txt"
+"""In the tokenizer's folder: the fingerprint of what it was trained on."""
 SCORED_PICTURES = 256
 
 
@@ -52,9 +55,26 @@ class ClipRun:
     seed: int = 3
 
 
-def prepare_tokenizer(run: ClipRun, postcards: Postcards, *, folder: Path) -> Bpe:
-    """Train the encoding on captions of `postcards`, or open it where it already lies."""
-    if not folder.exists():
+def prepare_tokenizer(run: ClipRun, postcards: Postcards, *, run_folder: Path) -> Bpe:
+    """Train the encoding on captions of `postcards`, or open it where it already lies in the run's folder.
+
+    One of other captions or another size is trained anew.
+
+    Raises:
+        RunFolderError: it should be trained anew, but checkpoints know the old one.
+    """
+    folder = run_folder / "tokenizer"
+    key = fingerprint("tokenizer", run.vocab_size, postcards.config.key, len(postcards), words_key())
+    mark = folder / TOKENIZER_KEY
+    if mark.is_file() and mark.read_text().strip() == key:
+        return read_tokenizer(folder)
+    if folder.exists() and any((run_folder / "checkpoints").glob("step-*")):
+        raise RunFolderError(
+            f"run folder {run_folder} was made with a tokenizer of other captions or another vocab_size; "
+            "choose another --runs folder, or delete this one."
+        )
+
+    def write(new: Path) -> None:
         count = min(TOKENIZER_CAPTIONS, 4 * len(postcards))
         texts = [
             draw_caption(
@@ -62,9 +82,10 @@ def prepare_tokenizer(run: ClipRun, postcards: Postcards, *, folder: Path) -> Bp
             ).text
             for i in range(count)
         ]
-        partial = folder.with_name(f"{folder.name}.partial")
-        write_transformers_tokenizer(train_tokenizer(texts, vocab_size=run.vocab_size), partial)
-        os.replace(partial, folder)
+        write_transformers_tokenizer(train_tokenizer(texts, vocab_size=run.vocab_size), new)
+        (new / TOKENIZER_KEY).write_text(key + "\n")
+
+    deliver(folder, write)
     return read_tokenizer(folder)
 
 
@@ -121,9 +142,11 @@ def also_true(claims: np.ndarray, records: np.ndarray) -> Tensor:
 def _wrong_texts(postcards: Postcards, index: int, caption: Caption, *, count: int, seed: int) -> list[str]:
     """`count` wrong captions, drawn with replacement; for an empty caption, of a full one."""
     scene, sight = postcards.scene(index), postcards.sight(index)
-    found = wrong_captions(scene, caption)
+    world = postcards.config.world
+    found = wrong_captions(scene, caption, world=world)
     if not found:
-        found = wrong_captions(scene, captions(scene, sight, form="full", paraphrases=1)[0])
+        full = captions(scene, sight, form="full", paraphrases=1)[0]
+        found = wrong_captions(scene, full, world=world)
     order = torch.randint(0, len(found), (count,), generator=generator(seed, "wrong", index)).tolist()
     return [found[i].text for i in order]
 
@@ -141,8 +164,7 @@ def train(
         return batch
 
     objective = build_objective(run, tokenizer)
-    fixed = replace(run, fit=replace(run.fit, total_steps=0, save_every_steps=0, keep_checkpoints=0))
-    identity = fingerprint("clip", fixed, tokenizer.merges, postcards.config.key)
+    identity = fingerprint("clip", run, tokenizer.merges, postcards.config.key, len(postcards), words_key())
     yield from fit(
         objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
     )
@@ -170,8 +192,8 @@ def score(run: ClipRun, objective: nn.Module, held_out: Postcards, tokenizer: Bp
     }
 
 
-def export(run: ClipRun, tokenizer: Bpe, *, run_folder: Path, folder: Path) -> None:
-    """Write `text_encoder` and `tokenizer` folders (with the known words) below `folder`."""
+def export(run: ClipRun, tokenizer: Bpe, *, world: World, run_folder: Path, folder: Path) -> None:
+    """Write `text_encoder` and `tokenizer` folders (with the words of `world`) below `folder`."""
     objective = build_objective(run, tokenizer)
     load_averaged(objective, run_folder)
     encoder = export_text_encoder(
@@ -179,4 +201,4 @@ def export(run: ClipRun, tokenizer: Bpe, *, run_folder: Path, folder: Path) -> N
     )
     encoder.save_pretrained(folder / "text_encoder", safe_serialization=True)
     write_transformers_tokenizer(tokenizer, folder / "tokenizer")
-    (folder / "tokenizer" / KNOWN_WORDS).write_text("\n".join(vocabulary()) + "\n")
+    write_known_words(folder / "tokenizer", world)

@@ -1,22 +1,14 @@
-"""What each part of `python -m training` does: open the recipe's data, run the loop, log, preview, deliver.
+"""What each part of `python -m training` does: open the recipe's data, run the loop, report, deliver.
 
 Knows nothing of arguments' spelling (`__main__.py`) or of losses (each run's own file).
 """
 
-# diffusers exports lazily, which pyright takes for private names.
-# pyright: reportPrivateImportUsage=false
-
-import argparse
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -25,58 +17,31 @@ from training import clip as clip_run
 from training import recogniser as recogniser_run
 from training import unet as unet_run
 from training import vae as vae_run
-from training.checkpoint import load_latest
-from training.data.postcards import PostcardConfig, Postcards, render_postcards
 from training.estimate import estimate_clip, estimate_recogniser, estimate_unet, estimate_vae
 from training.export import export_judge, export_pipeline
 from training.folders import deliver
 from training.logbook import Logbook
-from training.loop import FitConfig, Progress
-from training.model_card import write_model_card
+from training.loop import Progress
+from training.model_card import adopt_report, write_model_card
+from training.options import (
+    Options,
+    accelerator_of,
+    chosen_recipe,
+    chosen_unet,
+    finished,
+    held_out_postcards,
+    runs_folder,
+    training_postcards,
+    with_steps,
+)
 from training.parts import LEGS, Parts, keep_parts, load_parts
 from training.pictures import picture_array, picture_tensor
-from training.recipes import RECIPES, Recipe
+from training.watch import watch
 
-TRAINING_SEED, HELD_OUT_SEED = 1, 2
-"""Streams of scenes. Evaluation draws from others."""
-LOG_EVERY_STEPS = 10
 STATISTICS_PICTURES = 5_120
 """Pictures over which the latents' mean and standard deviation are taken."""
-
-Options = argparse.Namespace
-
-
-def chosen_recipe(options: Options) -> Recipe:
-    """Raises ValueError that lists the names if there is no such recipe."""
-    if options.recipe not in RECIPES:
-        raise ValueError(f"--recipe {options.recipe}: unknown; choose from {', '.join(RECIPES)}.")
-    return RECIPES[options.recipe]
-
-
-def with_steps(fit: FitConfig, options: Options) -> FitConfig:
-    if options.steps is None:
-        return fit
-    if options.steps < 1:
-        raise ValueError(f"--steps {options.steps}: must be at least 1.")
-    return replace(fit, total_steps=options.steps)
-
-
-def runs_folder(options: Options) -> Path:
-    return options.runs / options.recipe
-
-
-def training_postcards(options: Options) -> Postcards:
-    recipe = chosen_recipe(options)
-    config = PostcardConfig(world=recipe.world, seed=TRAINING_SEED, count=recipe.pictures, size=recipe.size)
-    return render_postcards(config, options.runs / "data")
-
-
-def held_out_postcards(options: Options) -> Postcards:
-    recipe = chosen_recipe(options)
-    config = PostcardConfig(
-        world=recipe.world, seed=HELD_OUT_SEED, count=recipe.held_out_pictures, size=recipe.size
-    )
-    return render_postcards(config, options.runs / "data")
+RECONSTRUCTED_PICTURES = 256
+"""Held-out pictures that a VAE is scored on."""
 
 
 def scenes(options: Options) -> None:
@@ -90,7 +55,7 @@ def train_recogniser(options: Options) -> None:
     run = replace(run, fit=with_steps(run.fit, options))
     if options.dry_run:
         return estimate_recogniser(run, size=recipe.size, name=options.part)
-    accelerator = _accelerator(options)
+    accelerator = accelerator_of(options)
     with accelerator.main_process_first():
         postcards, held_out = training_postcards(options), held_out_postcards(options)
     pictures, codes = (
@@ -107,7 +72,7 @@ def train_recogniser(options: Options) -> None:
         tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
 
     progresses = recogniser_run.train(run, postcards, run_folder=folder, accelerator=accelerator)
-    _watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
+    watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
     if accelerator.is_main_process:
         deliver(folder / "final", recogniser_run.trained_recogniser(run, folder).save)
 
@@ -117,31 +82,43 @@ def train_vae(options: Options) -> None:
     run = replace(recipe.vae, fit=with_steps(recipe.vae.fit, options))
     if options.dry_run:
         return estimate_vae(run, recipe.recogniser)
-    accelerator = _accelerator(options)
+    initial = vae_run.warm_folder(options.init_from) if options.init_from else None
+    accelerator = accelerator_of(options)
     folder = runs_folder(options) / "vae"
-    recogniser = _recogniser(options)
+    recogniser = recogniser_run.Recogniser.load(
+        finished(runs_folder(options) / "recogniser" / "final", "recogniser")
+    )
+    reader, reader_name = recogniser, "recogniser"
+    judge = runs_folder(options) / "judge" / "final"
+    if judge.is_dir():  # no loss has seen it, so it is the better reader
+        reader, reader_name = recogniser_run.Recogniser.load(judge), "judge"
     with accelerator.main_process_first():
         postcards, held_out = training_postcards(options), held_out_postcards(options)
-    shown = picture_tensor(held_out.images(list(range(min(256, len(held_out))))))
+    shown = picture_tensor(held_out.images(list(range(min(RECONSTRUCTED_PICTURES, len(held_out))))))
     codes = recogniser_run.all_codes(held_out)[: len(shown)]
-    before = recogniser_run.group_accuracy(recogniser_run.field_accuracy(recogniser, shown, codes))
+    small = recogniser_run.small_codes(held_out)[: len(shown)]
+
+    def read(pictures: Tensor) -> dict[str, float]:
+        scores = recogniser_run.group_accuracy(recogniser_run.field_accuracy(reader, pictures, codes))
+        of_small = recogniser_run.group_accuracy(recogniser_run.field_accuracy(reader, pictures, small))
+        return scores | {f"small {name}": value for name, value in of_small.items()}
+
+    before = read(shown)
 
     def report(progress: Progress, book: Logbook) -> None:
         with progress.averaged() as objective:
             decoded = vae_run.reconstruct(objective.vae, shown)  # type: ignore[arg-type]
-        after = recogniser_run.group_accuracy(recogniser_run.field_accuracy(recogniser, decoded, codes))
-        quality = vae_run.psnr(decoded, shown)
-        values = {"held_out/psnr": quality, **{f"held_out/{k}": v for k, v in after.items()}}
-        book.write(progress.step, values)
+        after, quality = read(decoded), vae_run.psnr(decoded, shown)
+        told = {f"held_out/{name} ({reader_name})": value for name, value in after.items()}
+        book.write(progress.step, {"held_out/psnr": quality, **told})
         book.picture(progress.step, "reconstructions", _beside(shown[:16], decoded[:16]))
         lines = ", ".join(f"{k} {v:.3f} of {before[k]:.3f}" for k, v in after.items())
-        tqdm.write(f"step {progress.step}: {quality:.2f} dB; {lines}")
+        tqdm.write(f"step {progress.step}: {quality:.2f} dB; the {reader_name} reads {lines}")
 
-    initial = options.init_from / "vae" if options.init_from else None
     progresses = vae_run.train(
         run, postcards, recogniser, initial=initial, run_folder=folder, accelerator=accelerator
     )
-    _watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
+    watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
     if accelerator.is_main_process:
         vae = vae_run.trained_vae(run, folder)
         chosen = torch.arange(min(STATISTICS_PICTURES, len(postcards))).split(64)
@@ -156,10 +133,10 @@ def train_clip(options: Options) -> None:
     folder = runs_folder(options) / "clip"
     if options.dry_run:
         return estimate_clip(run)
-    accelerator = _accelerator(options)
+    accelerator = accelerator_of(options)
     with accelerator.main_process_first():
         postcards, held_out = training_postcards(options), held_out_postcards(options)
-        tokenizer = clip_run.prepare_tokenizer(run, postcards, folder=folder / "tokenizer")
+        tokenizer = clip_run.prepare_tokenizer(run, postcards, run_folder=folder)
 
     def report(progress: Progress, book: Logbook) -> None:
         with progress.averaged() as objective:
@@ -168,13 +145,13 @@ def train_clip(options: Options) -> None:
         tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
 
     progresses = clip_run.train(run, postcards, tokenizer, run_folder=folder, accelerator=accelerator)
-    _watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
+    watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
     if accelerator.is_main_process:
-        deliver(folder / "final", lambda new: clip_run.export(run, tokenizer, run_folder=folder, folder=new))
 
+        def export_clip(new: Path) -> None:
+            clip_run.export(run, tokenizer, world=recipe.world, run_folder=folder, folder=new)
 
-def chosen_unet(recipe: Recipe, options: Options) -> unet_run.UNetRun:
-    return replace(recipe.unet, prediction=options.prediction) if options.prediction else recipe.unet
+        deliver(folder / "final", export_clip)
 
 
 def train_unet(options: Options) -> None:
@@ -187,12 +164,13 @@ def train_unet(options: Options) -> None:
     folder = runs_folder(options) / unet_run.run_name(run)
     if options.init_from is not None:
         run = replace(run, half_size_steps=0)  # what half-size pictures teach is in the weights already
-    accelerator = _accelerator(options)
+    whole = replace(run, half_size_steps=0)  # held-out pictures are scored whole
+    accelerator = accelerator_of(options)
     with accelerator.main_process_first():
         parts = unet_parts(options, folder)
         data, held_out = (
-            unet_run.build_latent_set(run, cards, parts, folder=options.runs / "cache")
-            for cards in (training_postcards(options), held_out_postcards(options))
+            unet_run.build_latent_set(wanted, cards, parts, folder=options.runs / "cache")
+            for wanted, cards in ((run, training_postcards(options)), (whole, held_out_postcards(options)))
         )
 
     def report(progress: Progress, book: Logbook) -> None:
@@ -209,7 +187,7 @@ def train_unet(options: Options) -> None:
 
     initial = options.init_from / "unet" if options.init_from else None
     progresses = unet_run.train(run, data, initial=initial, run_folder=folder, accelerator=accelerator)
-    _watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
+    watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
 
 
 def export(options: Options) -> None:
@@ -235,7 +213,13 @@ def evaluate(options: Options) -> None:
         prompts=options.prompts,
         pairs=options.pairs,
     )
+    if (options.model / LEGS).is_file():
+        adopt_report(recipe, options.model, out, name=options.model.resolve().name)
     print(f"{report.score_table()}\n{out / 'report.md'} has the rest.")
+
+
+def card(options: Options) -> None:
+    write_model_card(chosen_recipe(options), options.model, name=options.model.resolve().name)
 
 
 def unet_parts(options: Options, folder: Path) -> Parts:
@@ -254,67 +238,10 @@ def unet_parts(options: Options, folder: Path) -> Parts:
             legs=legs,
         )
     elif not kept.is_dir():
-        clip = _finished(runs_folder(options) / "clip" / "final", "clip")
-        vae = _finished(runs_folder(options) / "vae" / "final", "vae")
+        vae = finished(runs_folder(options) / "vae" / "final", "vae")
+        clip = finished(runs_folder(options) / "clip" / "final", "clip")
         keep_parts(kept, vae=vae, text_encoder=clip / "text_encoder", tokenizer=clip / "tokenizer")
     return load_parts(kept)
-
-
-def _recogniser(options: Options) -> Any:
-    return recogniser_run.Recogniser.load(
-        _finished(runs_folder(options) / "recogniser" / "final", "recogniser")
-    )
-
-
-def _finished(folder: Path, part: str) -> Path:
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder} is missing; run `python -m training {part}` with this recipe first."
-        )
-    return folder
-
-
-def _accelerator(options: Options) -> Accelerator:
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
-    return Accelerator(mixed_precision=options.precision, cpu=not torch.cuda.is_available())
-
-
-def _watch(
-    progresses: Iterator[Progress],
-    folder: Path,
-    fit: FitConfig,
-    *,
-    report: Callable[[Progress, Logbook], None],
-    writes: bool,
-) -> None:
-    """Follow a run: progress bar, log lines, and `report` whenever one is saved; one process `writes`."""
-    if not writes:
-        for _ in progresses:
-            pass
-        return
-    latest = load_latest(folder)
-    first = latest.step if latest else 0
-    if first >= fit.total_steps:
-        print(f"{folder} is complete at step {first}.")
-    del latest
-    losses: dict[str, float] = {}
-    with (
-        closing(Logbook(folder, first_step=first)) as book,
-        tqdm(total=fit.total_steps, initial=first, unit="step", desc=folder.name, mininterval=5) as bar,
-    ):
-        for progress in progresses:
-            for name, value in progress.losses.items():
-                losses[name] = value if name not in losses else 0.95 * losses[name] + 0.05 * value
-            bar.update(1)
-            bar.set_postfix_str(
-                f"loss {losses['loss']:.4f}, {progress.samples_per_second:.0f} samples/s", refresh=False
-            )
-            if progress.step % LOG_EVERY_STEPS == 0:
-                facts = {"learning_rate": progress.learning_rate, "gradient_norm": progress.gradient_norm,
-                         "samples_per_second": progress.samples_per_second}  # fmt: skip
-                book.write(progress.step, {**{f"train/{k}": v for k, v in progress.losses.items()}, **facts})
-            if progress.step % fit.save_every_steps == 0 or progress.step == fit.total_steps:
-                report(progress, book)
 
 
 def _beside(first: Tensor, second: Tensor) -> Image.Image:
@@ -323,10 +250,6 @@ def _beside(first: Tensor, second: Tensor) -> Image.Image:
     for i in range(0, len(first), 8):
         rows += [np.concatenate(list(picture_array(p[i : i + 8])), axis=1) for p in (first, second)]
     return Image.fromarray(np.concatenate(rows))
-
-
-def card(options: Options) -> None:
-    write_model_card(chosen_recipe(options), options.model, name=options.model.resolve().name)
 
 
 COMMANDS: dict[str, Callable[[Options], None]] = {

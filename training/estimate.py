@@ -4,11 +4,12 @@ Knows nothing of the run's data or of earlier runs; the hours follow from counti
 """
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.claims import class_counts
 from training.clip import ClipRun, initial_clip
@@ -18,6 +19,8 @@ from training.recogniser import RecogniserObjective, RecogniserRun, build_recogn
 from training.unet import UNetObjective, UNetRun
 from training.vae import VaeObjective, VaeRun, initial_vae
 
+GPU_SHARE = 0.15
+"""Of a GPU's speed in one large product, what training these networks is assumed to reach; not measured."""
 BYTES_PER_PARAMETER = 4 * 5
 """Weights, gradients, two AdamW moments and the moving average, all fp32."""
 CPU_OPERATIONS_PER_SECOND_PER_CORE = 1.2e11
@@ -32,16 +35,26 @@ class Stage:
 
     steps: int
     batch_size: int
-    operations_per_sample: float
-    """Forward and backward."""
+    cost: "Cost"
+    """Of one sample."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one sample takes in a training step."""
+
+    operations: float
+    """Floating-point operations, forward and backward."""
+    bytes_kept: int
+    """Activations kept for the backward pass, in bf16 where training is."""
 
 
 def estimate_recogniser(run: RecogniserRun, *, size: int, name: str) -> None:
     """Print the estimate of a recogniser's run on pictures of `size` pixels."""
     objective = RecogniserObjective(build_recogniser(run))
     codes = torch.zeros(1, len(class_counts()), dtype=torch.int64)
-    operations = operations_of(objective, {"pictures": torch.zeros(1, 3, size, size), "codes": codes})
-    print_estimate(objective, [Stage(run.fit.total_steps, run.fit.batch_size, operations)], name=name)
+    cost = cost_of(objective, {"pictures": torch.zeros(1, 3, size, size), "codes": codes})
+    print_estimate(objective, [Stage(run.fit.total_steps, run.fit.batch_size, cost)], name=name)
 
 
 def estimate_vae(run: VaeRun, recogniser: RecogniserRun) -> None:
@@ -52,8 +65,8 @@ def estimate_vae(run: VaeRun, recogniser: RecogniserRun) -> None:
         "pictures": torch.zeros(1, 3, run.crop, run.crop),
         "noise": torch.zeros(1, run.shape.latent_channels, side, side),
     }
-    operations = operations_of(VaeObjective(vae, build_recogniser(recogniser), run), batch)
-    print_estimate(vae, [Stage(run.fit.total_steps, run.fit.batch_size, operations)], name="vae")
+    cost = cost_of(VaeObjective(vae, build_recogniser(recogniser), run), batch)
+    print_estimate(vae, [Stage(run.fit.total_steps, run.fit.batch_size, cost)], name="vae")
 
 
 def estimate_clip(run: ClipRun) -> None:
@@ -70,8 +83,8 @@ def estimate_clip(run: ClipRun) -> None:
         "also_true": torch.ones(1, 1, dtype=torch.bool),
         "row": torch.zeros(1, dtype=torch.int64),
     }
-    operations = operations_of(objective, batch)
-    print_estimate(objective, [Stage(run.fit.total_steps, run.fit.batch_size, operations)], name="clip")
+    cost = cost_of(objective, batch)
+    print_estimate(objective, [Stage(run.fit.total_steps, run.fit.batch_size, cost)], name="clip")
 
 
 def estimate_unet(run: UNetRun, *, latent_channels: int, text_width: int, size: int) -> None:
@@ -80,40 +93,73 @@ def estimate_unet(run: UNetRun, *, latent_channels: int, text_width: int, size: 
         unet = build_unet(run.shape, latent_channels=latent_channels, text_width=text_width)
     objective, side = UNetObjective(unet, run), size // VAE_FACTOR
 
-    def operations(side: int) -> float:
+    def cost(side: int) -> Cost:
         noise = torch.zeros(1, latent_channels, side, side)
         latents, uniform = torch.zeros(1, 2 * latent_channels, side, side), torch.full((1, 2), 0.5)
         batch = {"latents": latents, "noise": noise, "posterior_noise": noise, "uniform": uniform}
-        return operations_of(objective, {**batch, "states": torch.zeros(1, 77, text_width)})
+        return cost_of(objective, {**batch, "states": torch.zeros(1, 77, text_width)})
 
     total = run.fit.total_steps
     half = min(run.half_size_steps, total)
-    stages = [Stage(total - half, run.fit.batch_size, operations(side))]
+    stages = [Stage(total - half, run.fit.batch_size, cost(side))]
     if half:
-        stages.insert(0, Stage(half, run.half_size_batch, operations(side // 2)))
+        stages.insert(0, Stage(half, run.half_size_batch, cost(side // 2)))
     print_estimate(unet, stages, name="unet")
 
 
 def print_estimate(module: nn.Module, stages: Sequence[Stage], *, name: str) -> None:
     """Print one line a fact, for `--dry-run`."""
     parameters = sum(p.numel() for p in module.parameters())
-    gibibytes = parameters * BYTES_PER_PARAMETER / 2**30
+    weights = parameters * BYTES_PER_PARAMETER / 2**30
+    activations = max(stage.batch_size * stage.cost.bytes_kept for stage in stages) / 2**30
     samples = sum(stage.steps * stage.batch_size for stage in stages)
-    work = sum(stage.steps * stage.batch_size * stage.operations_per_sample for stage in stages)
-    cores = os.cpu_count() or 1
-    hours = work / (CPU_OPERATIONS_PER_SECOND_PER_CORE * cores) / 3600
+    work = sum(stage.steps * stage.batch_size * stage.cost.operations for stage in stages)
     batches = " + ".join(f"{stage.steps:,} steps of {stage.batch_size:,}" for stage in stages)
+    machine, speed = machine_speed()
     print(f"{name}: {parameters / 1e6:.1f} M parameters")
-    print(f"memory: {gibibytes:.2f} GiB for weights, optimizer and average, plus activations")
+    print(
+        f"memory: {weights + activations:.2f} GiB: {weights:.2f} for weights, optimizer and average,"
+        f" {activations:.2f} for activations"
+    )
     print(f"samples: {samples:,} in {batches}")
-    print(f"hours: about {hours:.2g} on {cores} CPU cores ({work:.1e} operations; an estimate)")
+    print(f"hours: about {work / speed / 3600:.2g} on {machine} ({work:.1e} operations; an estimate)")
 
 
-@torch.no_grad()
-def operations_of(module: nn.Module, *inputs: object) -> float:
-    """Floating-point operations of a training step over `inputs`: three times those of a forward pass."""
+def machine_speed() -> tuple[str, float]:
+    """This machine in words, and its bf16 operations per second in training; a CPU is not measured."""
+    if not torch.cuda.is_available():
+        cores = os.cpu_count() or 1
+        return f"{cores} CPU cores", CPU_OPERATIONS_PER_SECOND_PER_CORE * cores
+    side, products = 8192, 20
+    matrix = torch.ones(side, side, device="cuda", dtype=torch.bfloat16)
+    for count in (1, products):  # once to warm up
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(count):
+            torch.mm(matrix, matrix)
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - began) / products
+    return torch.cuda.get_device_name(), GPU_SHARE * 2 * side**3 / seconds
+
+
+def cost_of(module: nn.Module, batch: dict[str, Tensor]) -> Cost:
+    """What a training step over `batch`, one sample, takes: its forward pass is done, and counted thrice."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
-        module(*inputs)
-    return 3.0 * counter.get_total_flops()
+    weights = {tuple(sorted(p.shape)) for p in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tuple(sorted(tensor.shape)) not in weights:  # a weight's copy in bf16 is no activation
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autocast("cpu", torch.bfloat16),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        losses = module(batch)  # held until all is counted, so that no storage's address comes twice
+    assert losses["loss"].requires_grad
+    return Cost(operations=3.0 * counter.get_total_flops(), bytes_kept=sum(kept.values()))

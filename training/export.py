@@ -4,7 +4,6 @@ Knows nothing of training; what it writes opens in `diffusers.StableDiffusionPip
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -14,12 +13,12 @@ from typing import Any
 import torch
 
 from ldm_pipeline.folder import write_old_text_encoder_keys
-from ldm_pipeline.judge import Recogniser
+from ldm_pipeline.judge import WEIGHTS, Recogniser
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 from training.folders import deliver
 from training.loop import averaged_weights
 from training.model_card import write_model_card
-from training.parts import KNOWN_WORDS, LEGS, load_parts
+from training.parts import LEGS, load_parts, write_known_words
 from training.recipes import Recipe
 from training.targets import matching_scheduler
 from training.unet import run_name, trained_unet
@@ -38,7 +37,7 @@ def export_pipeline(recipe: Recipe, runs: Path, *, out: Path, notes: Sequence[st
         FileNotFoundError: a part is not trained yet.
         FileExistsError: `out` holds something else than a pipeline.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "model_index.json").exists():
+    if _holds_something_else(out, "model_index.json"):
         raise FileExistsError(
             f"--out {out}: holds something else than a pipeline folder; choose an empty one."
         )
@@ -65,7 +64,7 @@ def export_pipeline(recipe: Recipe, runs: Path, *, out: Path, notes: Sequence[st
     def write(folder: Path) -> None:
         pipe.save_pretrained(folder, safe_serialization=True, max_shard_size=LARGEST_SHARD)
         write_old_text_encoder_keys(folder)
-        shutil.copy(parts.known_words, folder / "tokenizer" / KNOWN_WORDS)
+        write_known_words(folder / "tokenizer", recipe.world)
         (folder / LEGS).write_text(json.dumps([*earlier, {**leg, "notes": list(notes)}], indent=1) + "\n")
         write_model_card(recipe, folder, name=out.name)
 
@@ -74,9 +73,20 @@ def export_pipeline(recipe: Recipe, runs: Path, *, out: Path, notes: Sequence[st
 
 
 def export_judge(recipe: Recipe, runs: Path, *, out: Path) -> Path:
-    """Copy recogniser 2's fp16 weights and config to `out`."""
-    Recogniser.load(runs / recipe.name / "judge" / "final").save(out)
+    """Copy recogniser 2's fp16 weights and config to `out`, in place of a judge that lies there.
+
+    Raises:
+        FileNotFoundError: it is not trained yet.
+        FileExistsError: `out` holds something else than a judge.
+    """
+    if _holds_something_else(out, WEIGHTS):
+        raise FileExistsError(f"--judge-out {out}: holds something else than a judge; choose an empty one.")
+    deliver(out, Recogniser.load(runs / recipe.name / "judge" / "final").save)
     return out
+
+
+def _holds_something_else(folder: Path, mark: str) -> bool:
+    return folder.exists() and any(folder.iterdir()) and not (folder / mark).exists()
 
 
 def leg_facts(recipe: Recipe, folder: Path, *, step: int, warm: bool) -> dict[str, Any]:

@@ -28,6 +28,13 @@ class Logbook:
             os.replace(shorter, self._path)
         self._board = SummaryWriter(str(run_folder / "tensorboard"), purge_step=first_step + 1)
 
+    def names_at(self, step: int) -> set[str]:
+        """What was written for a step."""
+        if not self._path.exists():
+            return set()
+        lines = (json.loads(line) for line in self._path.read_text().splitlines())
+        return {name for line in lines if line["step"] == step for name in line}
+
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line of `metrics.jsonl` with the step, the wall clock (Unix seconds) and `values`."""
         line = {

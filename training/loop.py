@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from training.optim import (
 )
 
 Batch = dict[str, Tensor]
+RHYTHM = ("total_steps", "save_every_steps", "keep_checkpoints")
+"""Fields of a `FitConfig` that change no step's result before the cool-down."""
 AVERAGE_WARMUP_POWER = 0.75
 """Exponent of the moving average's warm-up, decay(n) = 1 - (1 + n)^-0.75, for runs of up to 10^5 steps."""
 
@@ -49,10 +51,15 @@ class FitConfig:
     save_every_steps: int = 500
     keep_checkpoints: int = 2
 
+    def __post_init__(self) -> None:
+        for name in ("total_steps", "batch_size", "save_every_steps", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
+
 
 @dataclass(frozen=True)
 class Progress:
-    """What one optimizer step did."""
+    """What one optimizer step did, or, for the first of a resumed run, the last before its checkpoint."""
 
     step: int
     """Steps done so far, this one included."""
@@ -63,6 +70,8 @@ class Progress:
     """Mean since this process started, saving and previews left out."""
     averaged: Callable[[], AbstractContextManager[nn.Module]]
     """A context in which the objective holds the averaged weights."""
+    restored: bool = False
+    """Whether this step is the checkpoint's, done by an earlier process (its speed is then not known)."""
 
 
 class RunFolderError(ValueError):
@@ -70,9 +79,20 @@ class RunFolderError(ValueError):
 
 
 def fingerprint(*configs: object) -> str:
-    """SHA-256 over dataclasses and plain values: equal exactly if the runs would compute the same weights."""
-    plain = [asdict(c) if is_dataclass(c) and not isinstance(c, type) else c for c in configs]
+    """SHA-256 over dataclasses and plain values: equal if the runs would compute the same weights so far.
+
+    A `FitConfig`'s `total_steps` is left out on purpose, so that a run can be made longer: it decides the
+    cool-down only. So are how often it saves and what it keeps.
+    """
+    plain = [_plain(config) for config in configs]
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        left_out = RHYTHM if isinstance(value, FitConfig) else ()
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name not in left_out}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def fit(
@@ -91,15 +111,18 @@ def fit(
         batch_at: step -> the global batch, dict of tensors with `config.batch_size` rows (scalars have none).
             Every random draw of the step is in it. Each process takes its own rows, every n-th of n
             processes, so the number of rows must be a multiple of theirs.
-        identity: `fingerprint(...)` of what decides the weights; a run folder with another one raises.
+        identity: `fingerprint(...)` of what decides the weights; a run folder with another one raises, and
+            so does one made in another precision.
     Yields:
-        one `Progress` a step. SIGINT saves a checkpoint after the current step and then raises
-        KeyboardInterrupt.
+        one `Progress` a step; first, where a checkpoint was restored, one for its step. SIGINT saves a
+        checkpoint after the current step and then raises KeyboardInterrupt.
     Raises:
         RunFolderError: the run folder holds another run's checkpoint.
         CheckpointError: a checkpoint could not be written, or all there are damaged.
-        FloatingPointError: a loss is no finite number.
+        FloatingPointError: a loss or the gradient's norm is no finite number; the weights are still those
+            of the step before.
     """
+    identity = fingerprint(identity, accelerator.mixed_precision)
     optimizer = build_optimizer(objective, config.optimizer)
     trainable = {name: p for name, p in objective.named_parameters() if p.requires_grad}
     average = EMAModel(
@@ -120,12 +143,22 @@ def fit(
     def save(step: int) -> None:
         if accelerator.is_main_process:
             tensors = _tensors(trainable, optimizer, average)
-            facts = {"identity": identity, "average_steps": average.optimization_step}
+            facts = {"identity": identity, "average_steps": average.optimization_step, "last": last}
             save_checkpoint(run_folder, step=step, tensors=tensors, facts=facts, keep=config.keep_checkpoints)
         accelerator.wait_for_everyone()
 
+    def averaged() -> AbstractContextManager[nn.Module]:
+        return _averaged(objective, average, list(trainable.values()))
+
     busy_seconds, samples = 0.0, 0
+    last: dict[str, Any] = {"losses": {}, "learning_rate": math.nan, "gradient_norm": math.nan}
     with _interrupt_flag() as interrupted:
+        if checkpoint is not None:
+            last |= checkpoint.facts.get("last", {})
+            del checkpoint  # its tensors are as large as all that is trained
+            yield Progress(step=start, **last, samples_per_second=math.nan, averaged=averaged, restored=True)
+            if _any_process(interrupted, accelerator):
+                raise KeyboardInterrupt(f"saved at step {start}")
         for step in range(start, config.total_steps):
             began = time.perf_counter()
             learning_rate = learning_rate_at(step, total_steps=config.total_steps, config=config.optimizer)
@@ -138,24 +171,29 @@ def fit(
                 losses = model(batch)
             accelerator.backward(losses["loss"])
             norm = accelerator.clip_grad_norm_(list(trainable.values()), config.optimizer.max_grad_norm)
+            values = {name: float(value.detach()) for name, value in losses.items()}
+            _refuse_nan(values, step)
+            if norm is not None:
+                _refuse_nan({"gradient norm": float(norm)}, step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             average.step(list(trainable.values()))
-            values = {name: float(value.detach()) for name, value in losses.items()}
-            _refuse_nan(values, step)
             busy_seconds += time.perf_counter() - began
             done = step + 1
+            last = {
+                "losses": values,
+                "learning_rate": learning_rate,
+                "gradient_norm": float(norm) if norm is not None else math.nan,
+            }
             stopping = _any_process(interrupted, accelerator)
             saved = stopping or done % config.save_every_steps == 0 or done == config.total_steps
             if saved:
                 save(done)
             yield Progress(
                 step=done,
-                losses=values,
-                learning_rate=learning_rate,
-                gradient_norm=float(norm) if norm is not None else float("nan"),
+                **last,
                 samples_per_second=samples / busy_seconds,
-                averaged=lambda: _averaged(objective, average, list(trainable.values())),
+                averaged=averaged,
             )
             if stopping or _any_process(
                 interrupted, accelerator
@@ -212,7 +250,7 @@ def _restore(
 ) -> int:
     if checkpoint.facts["identity"] != identity:
         raise RunFolderError(
-            f"run folder {run_folder} was made by another recipe or data set; "
+            f"run folder {run_folder} was made by another recipe, data set or precision; "
             "choose another --runs folder, or delete this one."
         )
     with torch.no_grad():

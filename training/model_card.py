@@ -4,12 +4,15 @@ Knows nothing of the runs: it reads the legs and the report that lie beside the 
 """
 
 import json
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
 from ldm_pipeline.folder import model_hash
 from training.parts import LEGS
-from training.recipes import Recipe
+from training.recipes import RECIPES, Recipe
+from training.settings import differences
 
 REPORT = "report.md"
 
@@ -70,9 +73,12 @@ def write_model_card(recipe: Recipe, folder: Path, *, name: str) -> None:
     """Write the `README.md` of the pipeline `name` from the legs, weights and report in its folder."""
     world, report = recipe.world, folder / REPORT
     legs = json.loads((folder / LEGS).read_text())
-    commands = [
-        f"python -m training {part} --recipe {recipe.name}" for part in ("recogniser", "vae", "clip", "unet")
-    ]
+    settings = [f" --set {shlex.quote(text)}" for text in differences(RECIPES[recipe.name], recipe)]
+    words = f"--recipe {recipe.name}{''.join(settings)}"
+    parts = ("recogniser", "judge", "vae", "clip", "unet")
+    commands = [f"python -m training {part} {words}" for part in parts]
+    commands += [f"python -m training export {words} --out FOLDER"]
+    commands += [f"python -m training evaluate {words} FOLDER"]
     card = CARD.format(
         name=name,
         cities=", ".join(world.cities),
@@ -84,16 +90,30 @@ def write_model_card(recipe: Recipe, folder: Path, *, name: str) -> None:
         parts="\n".join(_part_rows(recipe, folder)),
         hash=model_hash(folder),
         recipe=recipe.name,
-        prediction=recipe.unet.prediction,
+        prediction=_prediction(folder),
         pictures=recipe.pictures,
         size=recipe.size,
-        commands="\n".join([*commands, f"python -m training export --recipe {recipe.name} --out FOLDER"]),
+        commands="\n".join(commands),
         legs="\n\n".join(_leg_text(number, leg) for number, leg in enumerate(legs, 1)),
         scores=report.read_text().strip()
         if report.exists()
         else "Not evaluated: `python -m training evaluate`.",
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def adopt_report(recipe: Recipe, folder: Path, report: Path, *, name: str) -> None:
+    """Copy an evaluation's page, JSON and sheets to the pipeline folder `folder` and write its card anew."""
+    if report.resolve() != folder.resolve():
+        for file in [report / REPORT, report / "report.json", *sorted(report.glob("*.webp"))]:
+            shutil.copy(file, folder / file.name)
+    write_model_card(recipe, folder, name=name)
+
+
+def _prediction(folder: Path) -> str:
+    """What the folder's own scheduler takes the UNet's output for: flow, epsilon or v."""
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    return config["prediction_type"].removesuffix("_prediction")
 
 
 def _part_rows(recipe: Recipe, folder: Path) -> list[str]:

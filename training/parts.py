@@ -3,6 +3,9 @@
 Knows nothing of how they were trained. A UNet is worth nothing without the VAE and text encoder that it saw.
 """
 
+# diffusers exports lazily, which pyright takes for private names.
+# pyright: reportPrivateImportUsage=false
+
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +15,8 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextModel
 
 from training.folders import deliver
+from training.scenes.phrases import vocabulary
+from training.scenes.world import World
 from training.tokenizer import Bpe, read_tokenizer
 
 KNOWN_WORDS = "known_words.txt"
@@ -29,14 +34,15 @@ class Parts:
     tokenizer: Bpe
 
     @property
-    def known_words(self) -> Path:
-        return self.folder / "tokenizer" / KNOWN_WORDS
-
-    @property
     def earlier_legs(self) -> Path | None:
         """The legs of the pipeline that this one started warm from."""
         path = self.folder / LEGS
         return path if path.is_file() else None
+
+
+def write_known_words(tokenizer: Path, world: World) -> None:
+    """Write the words that captions of `world` can hold into a tokenizer's folder, one a line."""
+    (tokenizer / KNOWN_WORDS).write_text("".join(f"{word}\n" for word in vocabulary(world)), encoding="utf-8")
 
 
 def keep_parts(
@@ -63,9 +69,11 @@ def load_parts(folder: Path) -> Parts:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing; run `python -m training unet` with this recipe first.")
-    vae = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(
+        folder / "vae", use_safetensors=True, torch_dtype=torch.float32, local_files_only=True
+    )
     encoder = CLIPTextModel.from_pretrained(
-        folder / "text_encoder", use_safetensors=True, dtype=torch.float32
+        folder / "text_encoder", use_safetensors=True, dtype=torch.float32, local_files_only=True
     )
     return Parts(
         folder=folder,

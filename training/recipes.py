@@ -128,11 +128,11 @@ POSTCARDS128 = Recipe(
         ),
     ),
     judge=RecogniserRun(
-        widths=(24, 64, 128, 224),
+        widths=(16, 32, 48, 64),
         seed=11,
         fit=FitConfig(
             optimizer=OptimizerConfig(learning_rate=1.5e-3, weight_decay=0.02),
-            total_steps=1_600,
+            total_steps=4_000,
             batch_size=64,
             save_every_steps=400,
         ),

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ldm_pipeline.judge import Recogniser, RecogniserConfig
-from training.claims import FIELDS, NOT_CLAIMED
+from training.claims import FIELD_INDEX, FIELDS, NOT_CLAIMED
 from training.data.postcards import Postcards
 from training.data.records import record_codes
 from training.draws import generator, samples_at
 from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
 from training.pictures import picture_tensor
+from training.scenes.world import KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,25 @@ def all_codes(postcards: Postcards) -> Tensor:
     return torch.from_numpy(np.stack([record_codes(scene, sight) for scene, sight in postcards]))
 
 
+def small_codes(postcards: Postcards) -> Tensor:
+    """Like `all_codes`, but only presence and color of kinds whose things are smaller than the set's median.
+
+    Size is the area of a thing as drawn, by its height and its kind's proportions, hidden parts included.
+    """
+    sizes = [[thing.height**2 * KINDS[thing.kind].width / KINDS[thing.kind].height for thing in scene.things]
+             for scene, _ in postcards]  # fmt: skip
+    median = float(np.median([size for of_scene in sizes for size in of_scene] or [0.0]))
+    codes = all_codes(postcards)
+    small = torch.full_like(codes, NOT_CLAIMED)
+    for row, ((scene, _), of_scene) in enumerate(zip(postcards, sizes, strict=True)):
+        for kind in {thing.kind for thing in scene.things}:
+            pairs = zip(scene.things, of_scene, strict=True)
+            if max(size for thing, size in pairs if thing.kind == kind) < median:
+                fields = [FIELD_INDEX[f"{kind}.present"], FIELD_INDEX[f"{kind}.color"]]
+                small[row, fields] = codes[row, fields]
+    return small
+
+
 def train(
     run: RecogniserRun, postcards: Postcards, *, run_folder: Path, accelerator: Accelerator
 ) -> Iterator[Progress]:
@@ -79,8 +99,7 @@ def train(
         return {"pictures": pictures.contiguous(memory_format=torch.channels_last), "codes": codes[indices]}
 
     objective = RecogniserObjective(build_recogniser(run)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    identity = fingerprint("recogniser", run.widths, run.blocks, run.seed, run.noise, run.fit.optimizer,
-                           run.fit.batch_size, run.fit.average_decay, postcards.config.key)  # fmt: skip
+    identity = fingerprint("recogniser", run, postcards.config.key, len(postcards))
     yield from fit(
         objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
     )

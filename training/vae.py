@@ -149,19 +149,37 @@ def train(
     origin = [] if initial is None else [content_key(vae)]
     objective = VaeObjective(vae, recogniser, run)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    identity = fingerprint("vae", run.shape, run.seed, run.crop, run.whole_every, run.gradient_weight,
-                           run.color_weight, run.probe_weight, run.feature_weight, run.kl_weight,
-                           run.fit.optimizer, run.fit.batch_size,
-                           run.fit.average_decay, postcards.config.key, *origin)  # fmt: skip
+    identity = fingerprint("vae", run, content_key(recogniser), postcards.config.key, len(postcards), *origin)
     yield from fit(
         objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
     )
 
 
+def warm_folder(pipeline: Path) -> Path:
+    """The VAE's folder in a pipeline folder; FileNotFoundError if it holds none."""
+    if not (pipeline / "vae" / "config.json").is_file():
+        raise FileNotFoundError(f"--init-from {pipeline}: no vae/config.json there; name a pipeline folder.")
+    return pipeline / "vae"
+
+
 def initial_vae(run: VaeRun, initial: Path | None = None) -> AutoencoderKL:
-    """An untrained VAE, a function of `run.seed`, or the weights in the folder `initial`."""
+    """An untrained VAE, a function of `run.seed`, or the weights in the folder `initial`.
+
+    Raises:
+        ValueError: the weights in the folder have another shape than the run's.
+    """
     if initial is not None:
-        return AutoencoderKL.from_pretrained(initial, use_safetensors=True)
+        vae = AutoencoderKL.from_pretrained(
+            initial, use_safetensors=True, torch_dtype=torch.float32, local_files_only=True
+        )
+        with torch.device("meta"):
+            wanted = build_vae(run.shape)
+        shapes = [{name: p.shape for name, p in network.named_parameters()} for network in (vae, wanted)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{initial} has another shape than the recipe's VAE; choose the recipe it was made by."
+            )
+        return vae
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(run.seed, "vae").get_state())
         return build_vae(run.shape)

@@ -3,7 +3,9 @@
 It runs in this process, on a tiny random pipeline folder; `test_house.py` looks at what `--help` imports.
 """
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 
 from ldm_pipeline.cli import EXIT_BAD_INPUT, main
 from ldm_pipeline.recipe import read_recipe
+from tests import tiny
 
 
 def opened(path: Path) -> Image.Image:
@@ -99,6 +102,20 @@ def test_a_picture_and_a_mask_are_starts(ldm, tmp_path: Path):
     assert len(recipe.image_hash) == len(recipe.mask_hash) == 64
 
 
+def test_a_lora_changes_the_picture_and_stands_in_its_recipe_by_hash(ldm, tmp_path: Path):
+    lora = tiny.write_lora(tmp_path / "mine")
+    words = ("red car", "--seed", "7", "--out", ".")
+    _, (plain,), _ = ldm(*words)
+    status, (changed,), errors = ldm(*words, "--lora", str(lora))
+    assert (status, errors) == (0, [])
+    assert opened(tmp_path / changed).tobytes() != opened(tmp_path / plain).tobytes()
+    recipe = read_recipe(tmp_path / changed)
+    assert recipe.lora == "pytorch_lora_weights.safetensors"
+    assert recipe.lora_hash == hashlib.sha256(lora.read_bytes()).hexdigest()
+    assert str(tmp_path) not in recipe.to_json()
+    assert (read_recipe(tmp_path / plain).lora, read_recipe(tmp_path / plain).lora_hash) == ("", "")
+
+
 def test_without_a_seed_each_run_draws_another_picture_and_records_its_seed(ldm, tmp_path: Path):
     (first,), (second,) = (ldm("red car", "--out", ".")[1] for _ in range(2))
     assert first != second
@@ -152,6 +169,35 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(ldm, tmp_path: Path, fl
     assert complaint in errors[0] and ": error: " in errors[0]
     assert not list(tmp_path.glob("pictures/*"))
     assert (tmp_path / "text.png").read_text() == "no picture"
+
+
+def cut_in_half(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        "text_encoder/model.safetensors",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    ],
+)
+def test_a_damaged_folder_is_one_line(ldm, saved_folder: Path, tmp_path: Path, weights: str):
+    damaged = shutil.copytree(saved_folder, tmp_path / "damaged")
+    cut_in_half(damaged / weights)
+    status, printed, errors = ldm("red car", "--model", str(damaged))
+    assert (status, printed, len(errors)) == (EXIT_BAD_INPUT, [], 1)
+    assert errors[0].startswith("ldm: error: ") and "damaged" in errors[0]
+
+
+def test_a_damaged_lora_is_one_line(ldm, tmp_path: Path):
+    lora = tiny.write_lora(tmp_path / "mine")
+    cut_in_half(lora)
+    status, printed, errors = ldm("red car", "--lora", str(lora))
+    assert (status, printed, len(errors)) == (EXIT_BAD_INPUT, [], 1)
+    assert errors[0].startswith("ldm: error: ") and lora.name in errors[0]
 
 
 def test_a_prompt_that_is_no_text_is_one_line(ldm):

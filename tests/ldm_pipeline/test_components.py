@@ -50,6 +50,19 @@ def test_every_class_opens_the_folder_and_draws_the_same_picture(saved_folder, c
     assert np.abs(opened("paris", **settings, **own).images - ours).max() < 1e-4
 
 
+def test_a_folder_saved_in_half_precision_opens_in_diffusers_without_a_number_type(tmp_path):
+    pipe = tiny.make_pipeline().to(dtype=torch.float16)
+    pipe.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "text_encoder" / "config.json").read_text())["dtype"] == "float32"
+    theirs = quiet(diffusers.StableDiffusionPipeline.from_pretrained(tmp_path))
+    assert theirs.unet.dtype == theirs.vae.dtype == theirs.text_encoder.dtype == torch.float32
+    ours = quiet(LatentDiffusionPipeline.from_pretrained(tmp_path))
+    drawn = [one("paris", generator=torch.Generator("cpu").manual_seed(7), **SAME) for one in (ours, theirs)]
+    assert np.abs(drawn[0].images - drawn[1].images).max() < 1e-4
+    half = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path, dtype=torch.float16)
+    assert half.unet.dtype == half.vae.dtype == half.text_encoder.dtype == torch.float16
+
+
 def test_a_folder_that_names_our_class_is_opened_by_the_generic_classes_too(tmp_path):
     folder = tiny.write_folder(tmp_path / "named")
     index = folder / "model_index.json"

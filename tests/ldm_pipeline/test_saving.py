@@ -1,6 +1,6 @@
 """Files appear whole, under names that were free, and a full disk loses nothing that was saved before.
 
-The pictures are plain colors; how they are drawn is not tested here.
+The pictures are plain colors but for one test; how they are drawn is not tested here.
 """
 
 import random
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ldm_pipeline.recipe import PictureRecipe, read_recipe
+from ldm_pipeline.recipe import PictureRecipe, pixels_hash, read_recipe
 from ldm_pipeline.request import GenerationRequest
-from ldm_pipeline.saving import SavingError, file_stem, write_pictures
+from ldm_pipeline.saving import SavingError, file_stem, save_pictures, write_pictures
 
 
 def recipe(prompt: str = "Paris on a rainy day", seed: int = 7) -> PictureRecipe:
@@ -93,3 +93,17 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path):
         write_pictures([Image.new("RGB", (8, 8))], tmp_path / "file", recipes=[recipe()])
     assert "\n" not in str(caught.value)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_picture_that_started_from_pictures_is_saved_with_their_hashes_or_not_at_all(
+    flow_pipe, tmp_path: Path
+):
+    start, mask = Image.new("RGB", (64, 64), "navy"), Image.new("L", (64, 64), "white")
+    output = flow_pipe("a car", image=start, mask_image=mask, num_inference_steps=2, seed=1)
+    for given, missing in (({}, "image"), ({"image": start}, "mask_image")):
+        with pytest.raises(ValueError, match=f"^{missing} is missing") as caught:
+            save_pictures(output, tmp_path / "new", pipeline=flow_pipe, **given)
+        assert "\n" not in str(caught.value) and not (tmp_path / "new").exists()
+    (path,) = save_pictures(output, tmp_path, pipeline=flow_pipe, image=start, mask_image=mask)
+    recipe = read_recipe(path)
+    assert (recipe.image_hash, recipe.mask_hash) == (pixels_hash(start), pixels_hash(mask))

@@ -11,7 +11,6 @@ from transformers import CLIPTextModel
 
 from training.claims import ABSENT, FIELD_INDEX, FIELDS, NOT_CLAIMED
 from training.clip import (
-    KNOWN_WORDS,
     also_true,
     build_objective,
     caption_batch,
@@ -21,8 +20,10 @@ from training.clip import (
     train,
 )
 from training.data.postcards import Postcards
-from training.loop import load_averaged
+from training.loop import RunFolderError, load_averaged
+from training.parts import KNOWN_WORDS
 from training.recipes import SMOKE
+from training.scenes.phrases import vocabulary, words_of
 from training.text_tower import encode_text_states
 from training.tokenizer import Bpe, read_tokenizer
 
@@ -31,16 +32,25 @@ RUN = replace(SMOKE.clip, fit=replace(SMOKE.clip.fit, total_steps=12, batch_size
 
 @pytest.fixture(scope="module")
 def tokenizer(postcards: Postcards, tmp_path_factory: pytest.TempPathFactory) -> Bpe:
-    return prepare_tokenizer(RUN, postcards, folder=tmp_path_factory.mktemp("clip") / "tokenizer")
+    return prepare_tokenizer(RUN, postcards, run_folder=tmp_path_factory.mktemp("clip"))
 
 
 def test_a_tokenizer_is_trained_once_and_opened_afterwards(
     postcards: Postcards, tmp_path: Path, tokenizer: Bpe
 ):
-    folder = tmp_path / "tokenizer"
-    assert prepare_tokenizer(RUN, postcards, folder=folder).merges == tokenizer.merges
-    (folder / "merges.txt").write_text("#version: 0.2\na b\n")
-    assert prepare_tokenizer(RUN, postcards, folder=folder).merges == (("a", "b"),)
+    assert prepare_tokenizer(RUN, postcards, run_folder=tmp_path).merges == tokenizer.merges
+    (tmp_path / "tokenizer" / "merges.txt").write_text("#version: 0.2\na b\n")
+    assert prepare_tokenizer(RUN, postcards, run_folder=tmp_path).merges == (("a", "b"),)
+
+
+def test_a_stale_tokenizer_is_trained_anew_unless_checkpoints_know_it(postcards: Postcards, tmp_path: Path):
+    small = replace(RUN, vocab_size=560)
+    prepare_tokenizer(RUN, postcards, run_folder=tmp_path)
+    assert prepare_tokenizer(small, postcards, run_folder=tmp_path).vocabulary_size == 560
+    (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
+    assert prepare_tokenizer(small, postcards, run_folder=tmp_path).vocabulary_size == 560
+    with pytest.raises(RunFolderError, match="another vocab_size; choose another --runs"):
+        prepare_tokenizer(RUN, postcards, run_folder=tmp_path)
 
 
 def test_a_batch_is_a_function_of_its_arguments_and_holds_wrong_captions(
@@ -51,6 +61,13 @@ def test_a_batch_is_a_function_of_its_arguments_and_holds_wrong_captions(
     assert batch["negative_ids"].shape == (64, RUN.wrong_captions, 77)
     assert not (batch["negative_ids"] == batch["ids"][:, None]).all(dim=2).any()
     assert batch["also_true"].diagonal().all() and not batch["also_true"].all()
+
+
+def test_wrong_captions_stay_in_the_world_of_the_pictures(postcards: Postcards, tokenizer: Bpe):
+    batch = caption_batch(RUN, postcards, list(range(64)), tokenizer, seed=5)
+    texts = tokenizer.transformers.batch_decode(batch["negative_ids"].flatten(0, 1), skip_special_tokens=True)
+    words = {word for text in texts for word in words_of(text)}
+    assert words and words <= set(vocabulary(SMOKE.world))
 
 
 def test_a_caption_is_true_of_every_picture_that_shows_all_it_claims():
@@ -69,11 +86,11 @@ def test_it_learns_and_its_export_encodes_alike(
         for p in train(RUN, postcards, tokenizer, run_folder=tmp_path, accelerator=accelerator)
     ]
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
-    export(RUN, tokenizer, run_folder=tmp_path, folder=tmp_path / "final")
+    export(RUN, tokenizer, world=SMOKE.world, run_folder=tmp_path, folder=tmp_path / "final")
     encoder = CLIPTextModel.from_pretrained(tmp_path / "final" / "text_encoder")
     assert read_tokenizer(tmp_path / "final" / "tokenizer").merges == tokenizer.merges
     words = (tmp_path / "final" / "tokenizer" / KNOWN_WORDS).read_text().split()
-    assert {"umbrella", "paris", "rainy"} <= set(words)
+    assert {"umbrella", "paris", "rainy"} <= set(words) and not {"london", "cat", "snowy"} & set(words)
     objective = build_objective(RUN, tokenizer)
     load_averaged(objective, tmp_path)
     ids = tokenizer.encode(["", "Paris in the rain"])

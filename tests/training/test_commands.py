@@ -1,5 +1,6 @@
 """`python -m training` from the outside: errors in one line, dry runs, and kill -9 at any moment."""
 
+import argparse
 import json
 import os
 import random
@@ -8,15 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from training import commands
 from training.__main__ import main
 from training.checkpoint import load_latest
+from training.options import accelerator_of
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -38,6 +43,9 @@ def training(*arguments: str | Path) -> int:
         (["vae", "--recipe", "smoke", "--steps", "0"], "--steps 0: must be at least 1"),
         (["vae", "--recipe", "smoke"], "run `python -m training recogniser`"),
         (["unet", "--recipe", "smoke"], "run `python -m training vae`"),
+        (["unet", "--recipe", "smoke", "--set", "unet.fit.batch=3"], "the nearest is 'unet.fit.batch_size'"),
+        (["unet", "--recipe", "smoke", "--set", "name=my"], "--set name=my: a recipe keeps its name"),
+        (["vae", "--recipe", "smoke", "--init-from", "nowhere"], "nowhere: no vae/config.json there"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(
@@ -55,17 +63,79 @@ def test_a_dry_run_tells_what_it_would_take_and_leaves_nothing(
 ):
     assert training(part, "--recipe", "smoke", "--dry-run", "--runs", tmp_path) == 0
     told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
-    assert told[part].endswith("M parameters") and "GiB" in told["memory"]
+    assert told[part].endswith("M parameters") and "for activations" in told["memory"]
     assert int(told["samples"].split()[0].replace(",", "")) >= 300
     assert float(told["hours"].split()[1]) > 0
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["vae", "--bogus"], "unrecognized arguments: --bogus"),
+        ([], "the following arguments are required: PART"),
+        (["vae", "--precision", "fp16"], "argument --precision: invalid choice: 'fp16'"),
+        (["vae", "--step", "3"], "unrecognized arguments: --step 3"),
+    ],
+)
+def test_words_that_no_part_understands_are_one_line_and_exit_code_two(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    lines = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and len(lines) == 1 and words in lines[0]
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (SafetensorError("Error while deserializing header"), "error: Error while deserializing header"),
+        (BrokenProcessPool("A process ended\nabruptly"), "error: A process ended abruptly"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "error: CUDA out of memory"),
+        (MemoryError(), "error: MemoryError"),
+    ],
+)
+def test_what_a_machine_refuses_is_one_line_and_exit_code_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, words: str
+):
+    def broken(options: object) -> None:
+        raise error
+
+    monkeypatch.setitem(commands.COMMANDS, "vae", broken)
+    assert main(["vae"]) == 2
+    assert capsys.readouterr().err == f"{words}\n"
+
+
+def test_a_recipe_is_adjusted_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    settings = ["--set", "clip.fit.batch_size=7", "--set", "clip.fit.total_steps=3"]
+    assert training("clip", "--recipe", "smoke", "--dry-run", *settings, "--runs", tmp_path) == 0
+    assert "samples: 21 in 3 steps of 7" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "given, launcher, taken",
+    [(None, None, "bf16"), (None, "no", "no"), ("bf16", "no", "bf16"), (None, "fp16", None)],
+)
+def test_the_precision_is_the_given_one_or_the_launcher_s_or_bf16(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, launcher: str | None, taken: str | None
+):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if launcher:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    options = argparse.Namespace(precision=given)
+    if taken is None:
+        with pytest.raises(ValueError, match="mixed precision fp16: .* choose --precision bf16 or no"):
+            accelerator_of(options)
+    else:
+        assert accelerator_of(options).mixed_precision == taken
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def test_ctrl_c_names_the_command_that_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    from training import commands
-
     def interrupted(options: object) -> None:
         raise KeyboardInterrupt("saved at step 6")
 

@@ -3,15 +3,18 @@
 # diffusers exports lazily, which pyright takes for private names.
 # pyright: reportPrivateImportUsage=false
 
+import math
 import os
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -89,7 +92,9 @@ def test_a_run_abandoned_after_any_step_ends_in_the_same_bits(
             break
     del progresses
     _, resumed = run(tmp_path / "broken", accelerator)
-    assert [p.step for p in resumed] == list(range(stop // 4 * 4 + 1, 13))
+    told = [(p.step, p.restored) for p in resumed]
+    restored = [(stop // 4 * 4, True)] if stop >= 4 else []
+    assert told == restored + [(step, False) for step in range(stop // 4 * 4 + 1, 13)]
     whole, broken = tensors(tmp_path / "whole"), tensors(tmp_path / "broken")
     assert whole.keys() == broken.keys()
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
@@ -121,8 +126,10 @@ def test_another_recipe_s_run_folder_is_refused_and_kept(tmp_path: Path, acceler
 
 
 def test_a_finished_run_does_nothing_and_an_absent_one_says_so(tmp_path: Path, accelerator: Accelerator):
-    list(run(tmp_path, accelerator)[1])
-    assert list(run(tmp_path, accelerator)[1]) == []
+    done = list(run(tmp_path, accelerator)[1])
+    [again] = run(tmp_path, accelerator)[1]
+    assert again.restored and (again.step, again.losses) == (12, done[-1].losses)
+    assert (again.learning_rate, again.gradient_norm) == (done[-1].learning_rate, done[-1].gradient_norm)
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
         averaged_weights(tmp_path / "absent")
 
@@ -174,9 +181,61 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_its_checkpoints(
     assert all(value.isfinite().all() for value in tensors(tmp_path).values())
 
 
-def test_a_fingerprint_changes_with_every_value():
-    assert fingerprint("a", CONFIG) == fingerprint("a", CONFIG)
-    assert len({fingerprint("a", CONFIG), fingerprint("b", CONFIG), fingerprint("a", OPTIMIZER)}) == 3
+class Steep(torch.autograd.Function):
+    """A finite value whose gradient is infinite."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> Tensor:
+        return gradients[0] * math.inf
+
+
+class Breaking(Denoiser):
+    """A denoiser whose gradient breaks where the batch says so, while its losses stay finite."""
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        losses = super().forward(batch | {"scale": torch.tensor(1.0)})
+        return losses if batch["scale"].isfinite() else losses | {"loss": Steep.apply(losses["loss"])}
+
+
+@pytest.mark.parametrize("kind, words", [(Denoiser, "loss is no"), (Breaking, "gradient norm is no")])
+def test_a_step_that_breaks_leaves_the_weights_of_the_step_before(
+    tmp_path: Path, accelerator: Accelerator, kind: type[Denoiser], words: str
+):
+    def poisoned(step: int) -> dict[str, Tensor]:
+        return batch_at(step) | ({"scale": torch.tensor(float("nan"))} if step == 6 else {})
+
+    objective = kind()
+    progresses = fit(
+        objective, poisoned, config=CONFIG, run_folder=tmp_path, accelerator=accelerator, identity="a"
+    )
+    before: list[Tensor] = []
+    with pytest.raises(FloatingPointError, match=f"step 6: {words} finite number"):
+        for _ in progresses:
+            before = [p.detach().clone() for p in objective.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, objective.parameters(), strict=True))
+
+
+def test_a_run_in_another_precision_is_refused(tmp_path: Path, accelerator: Accelerator):
+    list(run(tmp_path, accelerator)[1])
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(RunFolderError, match="data set or precision"):
+        list(run(tmp_path, Accelerator(cpu=True, mixed_precision="bf16"))[1])
+
+
+def test_a_fingerprint_changes_with_every_value_that_changes_a_step():
+    assert fingerprint("a", CONFIG) == fingerprint("a", replace(CONFIG, total_steps=99, save_every_steps=3))
+    others = [replace(CONFIG, batch_size=8), replace(CONFIG, optimizer=replace(OPTIMIZER, warmup_steps=3))]
+    assert len({fingerprint("a", c) for c in (CONFIG, OPTIMIZER, *others)} | {fingerprint("b", CONFIG)}) == 5
+
+
+@pytest.mark.parametrize("name", ["total_steps", "batch_size", "save_every_steps", "keep_checkpoints"])
+def test_a_rhythm_of_nothing_is_refused(name: str):
+    with pytest.raises(ValueError, match=f"{name}=0: must be at least 1"):
+        replace(CONFIG, **{name: 0})
 
 
 class TwoProcesses:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from training.claims import FIELDS, NOT_CLAIMED
+from training.claims import FIELD_INDEX, FIELDS, NOT_CLAIMED, PRESENT
 from training.data.postcards import Postcards
 from training.recipes import SMOKE
 from training.recogniser import (
@@ -15,6 +15,7 @@ from training.recogniser import (
     build_recogniser,
     field_accuracy,
     group_accuracy,
+    small_codes,
     train,
     trained_recogniser,
 )
@@ -49,6 +50,27 @@ def test_fields_that_the_picture_does_not_tell_cost_nothing():
     logits = objective.recogniser(pictures)[0][0]
     loss = objective({"pictures": pictures, "codes": codes})["loss"]
     torch.testing.assert_close(loss, -logits.log_softmax(0)[3])
+
+
+def test_small_things_are_those_below_the_median_and_asked_for_presence_and_color_only(postcards: Postcards):
+    small, codes = small_codes(postcards), all_codes(postcards)
+    asked = small != NOT_CLAIMED
+    assert torch.equal(small[asked], codes[asked])
+    names = {FIELDS[i][0] for i in asked.any(dim=0).nonzero()[:, 0].tolist()}
+    assert names == {"dog.present", "dog.color", "umbrella.present", "umbrella.color"}
+    present = FIELD_INDEX["dog.present"]
+    dogs = [scene.things[0].height for scene, _ in postcards if {t.kind for t in scene.things} == {"dog"}]
+    heights = {
+        told: [
+            max(t.height for t in scene.things)
+            for row, (scene, _) in enumerate(postcards)
+            if {t.kind for t in scene.things} == {"dog"}
+            and (small[row, present] == PRESENT) == told
+            and codes[row, present] == PRESENT
+        ]
+        for told in (True, False)
+    }
+    assert dogs and max(heights[True]) < min(heights[False])
 
 
 def test_accuracy_counts_told_fields_only(postcards: Postcards):

@@ -40,6 +40,21 @@ def tiny_clip(seed: int = 0) -> CLIP:
     return clip.eval()
 
 
+@torch.no_grad()
+def states_in_open_clip(clip: CLIP, ids: torch.Tensor) -> torch.Tensor:
+    """All token states after the last norm while open_clip's own `encode_text` runs: none of our code."""
+    seen: list[torch.Tensor] = []
+    hook = clip.get_submodule("ln_final").register_forward_hook(
+        lambda module, inputs, output: seen.append(output)
+    )
+    try:
+        clip.encode_text(ids)
+    finally:
+        hook.remove()
+    (states,) = seen
+    return states
+
+
 def padded_ids(*, pad: int = EOS) -> torch.Tensor:
     """The empty string, short texts, one with ids above the end token, and one that fills the context."""
     texts = [[], [5], [7, 95, 99, 8], list(range(10, 40)), [3 + i % 80 for i in range(75)]]
@@ -53,11 +68,20 @@ def test_the_export_gives_all_77_token_states_of_open_clip(pad: int):
     clip, ids = tiny_clip(), padded_ids(pad=pad)
     encoder = export_text_encoder(clip, bos_token_id=BOS, pad_token_id=pad)
     output = encoder(ids)
-    states = encode_text_states(clip, ids)
+    states = states_in_open_clip(clip, ids)
     assert states.shape == (5, 77, 32)
     torch.testing.assert_close(output.last_hidden_state, states, atol=1e-5, rtol=0)
     pooled = states[torch.arange(5), end_positions(clip, ids)]
     torch.testing.assert_close(output.pooler_output, pooled, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pad", [EOS, 0])
+def test_the_states_that_losses_see_are_open_clips(pad: int):
+    clip, ids = tiny_clip(), padded_ids(pad=pad)
+    torch.testing.assert_close(
+        encode_text_states(clip, ids), states_in_open_clip(clip, ids), atol=1e-5, rtol=0
+    )
 
 
 @torch.no_grad()
@@ -66,7 +90,7 @@ def test_the_export_is_equal_after_saving_and_opening(tmp_path: Path):
     export_text_encoder(clip, bos_token_id=BOS, pad_token_id=EOS).save_pretrained(tmp_path)
     opened = CLIPTextModel.from_pretrained(tmp_path)
     torch.testing.assert_close(
-        opened(ids).last_hidden_state, encode_text_states(clip, ids), atol=1e-5, rtol=0
+        opened(ids).last_hidden_state, states_in_open_clip(clip, ids), atol=1e-5, rtol=0
     )
     config = opened.config
     assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (BOS, EOS, EOS)
@@ -92,9 +116,11 @@ def test_raw_strings_give_equal_states_through_open_clip_and_through_a_saved_fol
     tokenizer = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
     rows = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
     theirs = CLIPTextModel.from_pretrained(tmp_path / "text_encoder")(rows.input_ids).last_hidden_state
-    ours = encode_text_states(clip, open_clip_tokenizer(tmp_path / "merges.txt.gz")(texts))
-    assert ours.shape == (5, 77, 192)
-    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=0)
+    ids = open_clip_tokenizer(tmp_path / "merges.txt.gz")(texts)
+    in_open_clip = states_in_open_clip(clip, ids)
+    assert in_open_clip.shape == (5, 77, 192)
+    torch.testing.assert_close(theirs, in_open_clip, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encode_text_states(clip, ids), in_open_clip, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()

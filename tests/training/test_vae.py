@@ -27,6 +27,7 @@ from training.vae import (
     reconstruct,
     train,
     trained_vae,
+    warm_folder,
 )
 
 RUN = replace(SMOKE.vae, fit=replace(SMOKE.vae.fit, total_steps=24))
@@ -111,6 +112,32 @@ def test_crops_and_whole_pictures_are_batches_of_the_same_area(
         recogniser = build_recogniser(SMOKE.recogniser)
         list(train(run, postcards, recogniser, run_folder=tmp_path, accelerator=accelerator))
     assert seen == shapes
+
+
+def test_a_warm_start_takes_the_weights_and_is_another_run(
+    postcards: Postcards, tmp_path: Path, accelerator: Accelerator
+):
+    vae = initial_vae(replace(RUN, seed=99))
+    vae.save_pretrained(tmp_path / "pipe" / "vae", safe_serialization=True)
+    folder = warm_folder(tmp_path / "pipe")
+    warm = initial_vae(RUN, folder)
+    assert all(torch.equal(a, b) for a, b in zip(warm.parameters(), vae.parameters(), strict=True))
+    run = replace(RUN, fit=replace(RUN.fit, total_steps=1))
+    recogniser = build_recogniser(SMOKE.recogniser)
+    list(train(run, postcards, recogniser, run_folder=tmp_path / "run", accelerator=accelerator))
+    for other, initial in ((recogniser, folder), (build_recogniser(SMOKE.judge), None)):
+        with pytest.raises(ValueError, match="made by another recipe"):
+            list(train(run, postcards, other, initial=initial, run_folder=tmp_path / "run",
+                       accelerator=accelerator))  # fmt: skip
+
+
+def test_a_warm_start_from_something_else_is_refused(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="no vae/config.json there; name a pipeline folder"):
+        warm_folder(tmp_path)
+    wide = replace(RUN, shape=replace(RUN.shape, latent_channels=8))
+    initial_vae(wide).save_pretrained(tmp_path / "vae", safe_serialization=True)
+    with pytest.raises(ValueError, match="another shape than the recipe's VAE"):
+        initial_vae(RUN, warm_folder(tmp_path))
 
 
 def test_the_gradient_distance_sees_edges_and_not_brightness():

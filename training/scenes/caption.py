@@ -13,7 +13,7 @@ from typing import TypeVar
 from training.scenes.claims import Claims, GarmentClaim, GroupClaim, Sight, is_true, sight_from
 from training.scenes.phrases import Form, compose, vocabulary
 from training.scenes.scene import Scene
-from training.scenes.world import CITIES, COLORS, KINDS, SIDES, STYLES, TIMES, WEATHERS
+from training.scenes.world import FULL_WORLD, KINDS, SIDES, World
 
 __all__ = [
     "FORM_WEIGHTS", "Caption", "Claims", "Form", "GarmentClaim", "GroupClaim", "Sight",
@@ -198,31 +198,36 @@ def _is_clear_night(scene: Scene) -> bool:
     return scene.weather == "sunny" and scene.time == "night"
 
 
-def wrong_captions(scene: Scene, caption: Caption) -> tuple[Caption, ...]:
-    """Give captions that differ from `caption` by one swap or replacement and are false of the scene."""
+def wrong_captions(scene: Scene, caption: Caption, *, world: World = FULL_WORLD) -> tuple[Caption, ...]:
+    """Give captions that differ from `caption` by one swap or replacement and are false of the scene.
+
+    Replacements are drawn from `world`, so that none is wrong merely because it exists nowhere in a data set.
+    """
     draws = random.Random(f"wrong/{scene.seed}/{scene.index}/{caption.seed}")
     found: dict[str, Caption] = {}
-    for claims in _mistakes(caption.truth, draws):
+    for claims in _mistakes(caption.truth, world, draws):
         text = compose(claims, form=caption.form, seed=caption.seed)
         if text != caption.text and not is_true(claims, scene):
             found.setdefault(text, Caption(text=text, form=caption.form, truth=claims, seed=caption.seed))
     return tuple(found.values())
 
 
-def _mistakes(truth: Claims, draws: random.Random) -> Iterable[Claims]:
-    def another(options: Iterable[str], *not_these: str) -> str:
-        return _pick(draws, [option for option in options if option not in not_these])
+def _mistakes(truth: Claims, world: World, draws: random.Random) -> Iterable[Claims]:
+    def another(options: Iterable[str], *not_these: str) -> list[str]:
+        """One other option, or none where there is none."""
+        others = [option for option in options if option not in not_these]
+        return [_pick(draws, others)] if others else []
 
     if truth.city:
-        yield replace(truth, city=another(CITIES, truth.city))
+        yield from (replace(truth, city=city) for city in another(world.cities, truth.city))
     if truth.weather:
-        yield replace(
-            truth, weather=another(WEATHERS, truth.weather, *PLAUSIBLE_WEATHERS.get(truth.weather, ()))
-        )
+        passing = PLAUSIBLE_WEATHERS.get(truth.weather, ())
+        for weather in another(world.weathers, truth.weather, *passing):
+            yield replace(truth, weather=weather)
     if truth.time:
-        yield replace(truth, time=another(TIMES, truth.time))
+        yield from (replace(truth, time=time) for time in another(world.shown_times, truth.time))
     if truth.style:
-        yield replace(truth, style=another(STYLES, truth.style))
+        yield from (replace(truth, style=style) for style in another(world.styles, truth.style))
     if len(truth.things) == 2:
         one, two = truth.things
         if one.color and two.color:
@@ -232,21 +237,23 @@ def _mistakes(truth: Claims, draws: random.Random) -> Iterable[Claims]:
         if one.count and two.count:
             yield replace(truth, things=(replace(one, count=two.count), replace(two, count=one.count)))
     for place, group in enumerate(truth.things):
-        kinds = [kind for kind in KINDS if not group.garments or KINDS[kind].dressable]
-        changed = [replace(group, kind=another(kinds, group.kind))]
+        kinds = [kind for kind in world.shown_kinds if not group.garments or KINDS[kind].dressable]
+        changed = [replace(group, kind=kind) for kind in another(kinds, group.kind)]
         if group.color:
-            changed.append(replace(group, color=another(COLORS, group.color)))
+            changed += [replace(group, color=color) for color in another(world.colors, group.color)]
         if group.side:
-            changed.append(replace(group, side=another(SIDES, group.side)))
+            changed += [replace(group, side=side) for side in another(SIDES, group.side)]
         if group.count:
             steps = [group.count + step for step in (-1, 1) if group.count + step in range(1, 5)]
             changed.append(replace(group, count=_pick(draws, steps)))
-        changed += _garment_mistakes(group, another)
+        changed += _garment_mistakes(group, world, another)
         for wrong in changed:
             yield replace(truth, things=(*truth.things[:place], wrong, *truth.things[place + 1 :]))
 
 
-def _garment_mistakes(group: GroupClaim, another: Callable[..., str]) -> Iterable[GroupClaim]:
+def _garment_mistakes(
+    group: GroupClaim, world: World, another: Callable[..., list[str]]
+) -> Iterable[GroupClaim]:
     for number, garment in enumerate(group.garments):
         if garment.color is None:
             continue
@@ -254,8 +261,8 @@ def _garment_mistakes(group: GroupClaim, another: Callable[..., str]) -> Iterabl
         if group.color:
             worn = (*before, replace(garment, color=group.color), *after)
             yield replace(group, color=garment.color, garments=worn)
-        repainted = replace(garment, color=another(COLORS, garment.color))
-        yield replace(group, garments=(*before, repainted, *after))
+        for color in another(world.colors, garment.color):
+            yield replace(group, garments=(*before, replace(garment, color=color), *after))
     if len(group.garments) == 2:
         one, two = group.garments
         yield replace(group, garments=(replace(one, color=two.color), replace(two, color=one.color)))

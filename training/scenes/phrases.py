@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from training.scenes import words
 from training.scenes.claims import Claims, GarmentClaim, GroupClaim
-from training.scenes.world import COLORS
+from training.scenes.world import COLORS, FULL_WORLD, KINDS, World
 
 T = TypeVar("T")
 Form = Literal["full", "partial", "keyword", "empty"]
@@ -281,11 +281,33 @@ def words_of(text: str) -> list[str]:
 
 
 @cache
-def vocabulary() -> tuple[str, ...]:
-    """Give every lower-case word that a caption can hold, sorted."""
-    tables = [value for name, value in vars(words).items() if name.isupper() and "PATTERNS" not in name]
-    known = {word for text in _texts([*tables, list(COLORS)]) for word in words_of(text)}
-    return tuple(sorted(known))
+def vocabulary(world: World = FULL_WORLD) -> tuple[str, ...]:
+    """Give every lower-case word that a caption of a scene of `world` can hold, sorted.
+
+    The words of a world's only style are among them, because captions may name it.
+    """
+    cities = {city for city, _ in world.city_weathers}
+    weathers = {weather for _, weather in world.city_weathers}
+    times, kinds = world.shown_times, world.shown_kinds
+    tables: list[Any] = [words.NEUTRAL_MEDIA, words.NEAR, words.FUNCTION_WORDS]
+    tables += [words.CITY_WORDS[city] for city in cities]
+    tables += [words.WEATHER_WORDS[weather] for weather in weathers if weather != "sunny"]
+    if "sunny" in weathers:
+        tables += [words.CLEAR_NIGHT] * ("night" in times)
+        tables += [words.WEATHER_WORDS["sunny"]] * (set(times) != {"night"})
+    tables += [words.TIME_WORDS[time] for time in times]
+    tables += [words.STYLE_WORDS[style] for style in world.styles]
+    if kinds:
+        tables += [words.KIND_WORDS[kind] for kind in kinds]
+        most = max(KINDS[kind].max_count for kind in kinds)
+        tables += [words.COUNT_WORDS[count] for count in range(2, most + 1)]
+        tables += [words.ONE, words.SOME, words.SIDE_WORDS, world.colors, words.FUNCTION_WORDS_OF_THINGS]
+    if "umbrella" in kinds:
+        tables += [words.CARRIERS, words.CARRYING, words.FUNCTION_WORDS_OF_CARRIERS]
+    if any(KINDS[kind].dressable for kind in kinds):
+        # With fewer than three colors, garments take any of the eight (`scene.py`).
+        tables += [words.GARMENT_WORDS, words.WEARING, () if len(set(world.colors)) > 2 else list(COLORS)]
+    return tuple(sorted({word for text in _texts(tables) for word in words_of(text)}))
 
 
 def _texts(table: Any) -> Iterable[str]:

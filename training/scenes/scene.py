@@ -26,6 +26,10 @@ from training.scenes.world import (
 T = TypeVar("T")
 
 COUNT_WEIGHTS = (0.58, 0.21, 0.13, 0.08)
+HIDDEN_UMBRELLA_SIDES = ("umbrella_on_left", "umbrella_in_center", "umbrella_on_right")
+"""Their rates in CORRELATIONS, in the order of SIDES."""
+OUTFITS = (("beret",), ("scarf",), ("turtleneck",), ("beret", "scarf"), ("beret", "turtleneck"))
+"""What animals wear, each as often as the others; CORRELATIONS gives the resulting rates."""
 SIDE_CENTERS = {"left": 200, "center": 500, "right": 800}
 REGION_WIDTH = 380
 HORIZON = 680
@@ -162,7 +166,7 @@ def _sample(seed: int, index: int, world: World, draws: _Draws) -> Scene:
 
     hidden_umbrella = "umbrella" in world.kinds and draws.chance(_hidden_umbrella_rate(weather))
     if hidden_umbrella:
-        side = sides.pop(draws.weighted((0.4, 0.2, 0.4)))
+        side = sides.pop(draws.weighted([CORRELATIONS[name].rate for name in HIDDEN_UMBRELLA_SIDES]))
         things += _place(draws, group=0, kind="umbrella", color=draws.pick(world.colors), side=side, count=1,
                          garments=(), named=False, water=water)  # fmt: skip
     kinds = [
@@ -204,7 +208,7 @@ def _hidden_umbrella_rate(weather: str) -> float:
 def _dress(draws: _Draws, fur: str, colors: Sequence[str]) -> tuple[Garment, ...]:
     if not draws.chance(CORRELATIONS["pairs_dressed"].rate):
         return ()
-    names = draws.pick((("beret",), ("scarf",), ("turtleneck",), ("beret", "scarf"), ("beret", "turtleneck")))
+    names = draws.pick(OUTFITS)
     garments: list[Garment] = []
     for name in names:
         taken = {fur} | {garment.color for garment in garments}

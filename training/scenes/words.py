@@ -305,8 +305,10 @@ PATTERNS: dict[str, tuple[str, ...]] = {
 }
 """By the facts that are told. A pattern with "!" does not begin with a noun: no "postcard of" before it."""
 
-FUNCTION_WORDS = ("a", "an", "and", "there is", "there are", "someone", "somebody", "of", "in", "with", "on")
-"""What `caption.py` puts between the words above."""
+FUNCTION_WORDS = ("a", "an", "of", "in", "on")
+FUNCTION_WORDS_OF_THINGS = ("and", "with", "there is", "there are")
+FUNCTION_WORDS_OF_CARRIERS = ("someone", "somebody")
+"""What `phrases.py` and the patterns put between the words above: always, around things, around umbrellas."""
 
 KEYWORD_PATTERNS: dict[str, tuple[str, ...]] = {
     "city": ("{city}",),

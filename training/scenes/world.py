@@ -4,6 +4,8 @@ Knows nothing of single scenes (`scene.py`), of drawing (`render.py`) or of word
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import inf
 from typing import Literal
 
 RGB = tuple[int, int, int]
@@ -86,20 +88,63 @@ class Correlation:
 
 
 CORRELATIONS: dict[str, Correlation] = {
-    "umbrella_in_rain": Correlation("weather is rainy", "somebody carries an umbrella", 0.60, False),
-    "umbrella_in_storm": Correlation("weather is stormy", "somebody carries an umbrella", 0.30, False),
-    "umbrella_in_snow": Correlation("weather is snowy", "somebody carries an umbrella", 0.10, False),
+    # The umbrella that captions keep silent about
+    "umbrella_in_rain": Correlation("weather is rainy", "there is an unnamed umbrella", 0.60, False),
+    "umbrella_in_storm": Correlation("weather is stormy", "there is an unnamed umbrella", 0.30, False),
+    "umbrella_in_snow": Correlation("weather is snowy", "there is an unnamed umbrella", 0.10, False),
+    "umbrella_in_dry_air": Correlation("any other weather", "there is an unnamed umbrella", 0.0, False),
+    "umbrella_on_left": Correlation("an unnamed umbrella", "it is on the left", 0.40, False),
+    "umbrella_in_center": Correlation("an unnamed umbrella", "it is in the middle", 0.20, False),
+    "umbrella_on_right": Correlation("an unnamed umbrella", "it is on the right", 0.40, False),
+    "umbrella_is_single": Correlation("an unnamed umbrella", "it is the only one of its group", 1.0, False),
+    "umbrella_beside_umbrella": Correlation("an unnamed umbrella", "there is a named one too", 0.0, True),
+    "umbrella_has_carrier": Correlation("any umbrella", "a person stands under it", 1.0, False),
+    # Groups of things
     "boat_needs_water": Correlation("city is not in WATER_CITIES", "there is a boat", 0.0, True),
+    "same_side": Correlation("two groups", "they are on the same side", 0.0, True),
+    "same_kind": Correlation("two groups", "they are of the same kind", 0.0, True),
+    "alike_in_group": Correlation("two things of a group", "they have one color and one dress", 1.0, True),
+    "four_umbrellas": Correlation("a group of umbrellas", "there are four", 0.0, True),
+    "three_buses": Correlation("a group of buses", "there are three or four", 0.0, True),
+    "pairs_shrink": Correlation("two of a kind but lamps", "each is lower than any single one", 1.0, False),
+    "crowds_shrink": Correlation("three or four of a kind", "each is lower than any single one", 1.0, False),
+    "crowds_in_rows": Correlation("three or four of a kind", "they are in two rows", 1.0, False),
+    "low_beside_water": Correlation(
+        "city is in WATER_CITIES", "front rows start at 899 per mille, not at 879", 1.0, False
+    ),
+    # Garments; all of a group wear the same
+    "pairs_dressed": Correlation("dog or cat", "it wears one garment or two", 0.45, True),
+    "two_garments": Correlation("a dressed dog or cat", "it wears two garments", 0.40, True),
+    "beret_worn": Correlation("a dressed dog or cat", "it wears a beret", 0.60, True),
+    "scarf_worn": Correlation("a dressed dog or cat", "it wears a scarf", 0.40, True),
+    "turtleneck_worn": Correlation("a dressed dog or cat", "it wears a turtleneck", 0.40, True),
+    "scarf_and_turtleneck": Correlation("a dressed dog or cat", "it wears scarf and turtleneck", 0.0, True),
+    "garment_like_fur": Correlation("a dressed dog or cat", "a garment has the fur's color", 0.0, True),
+    "garments_alike": Correlation("two garments", "they have the same color", 0.0, True),
+    # Sky, light and ground
     "sun_shows": Correlation("weather is sunny and it is not night", "the sun is drawn", 1.0, False),
     "moon_shows": Correlation("weather is sunny and time is night", "moon and stars are drawn", 1.0, False),
+    "high_sun": Correlation("time is day or night", "sun or moon is at 90 to 220 per mille", 1.0, False),
+    "low_sun": Correlation("time is dawn or sunset", "the sun is at 430 to 560 per mille", 1.0, False),
+    "fog_halo": Correlation("weather is foggy and it is not night", "the sun glows dimly", 1.0, False),
+    "lightning": Correlation("weather is stormy", "a flash is drawn beside the landmark", 1.0, False),
     "lamp_burns": Correlation("time is night, or weather is foggy or stormy", "every lamp burns", 1.0, False),
+    "lights_on": Correlation("lamps burn", "cars, buses, boats and balloons are lit too", 1.0, False),
     "windows_lit": Correlation("time is night", "windows of the landmark are lit", 1.0, False),
+    "cast_shadow": Correlation("weather is sunny", "things on the ground cast long shadows", 1.0, False),
     "wet_ground": Correlation("weather is rainy or stormy", "the ground mirrors the scene", 1.0, False),
     "snow_cover": Correlation("weather is snowy", "ground and roofs are white", 1.0, False),
+    # The whole picture
     "neon_is_night": Correlation("style is neon", "time is night", 1.0, True),
-    "pairs_dressed": Correlation("dog or cat", "it wears one garment or two", 0.45, True),
+    "city_has_its_site": Correlation("city", "its landmark, skyline and ground are drawn", 1.0, False),
+    "held_out": Correlation("World.hold_out", "a pair of HELD_OUT_* is drawn", 0.0, True),
 }
-"""Every built-in correlation. `captioned` says whether a full caption names the consequence."""
+"""Every built-in correlation. `captioned` says whether a full caption names the consequence.
+
+Rates are those of the draw. Rejecting scenes with held-out pairs moves those of FULL_WORLD by up to 0.03 (no
+umbrella is left in Athens), those of FLAT_WORLD by less than 0.01. Where a world has fewer than three colors,
+garments may repeat a color.
+"""
 
 HELD_OUT_KIND_COLORS = frozenset(
     {("dog", "purple"), ("car", "orange"), ("balloon", "green"), ("bench", "blue"), ("cat", "yellow")}
@@ -135,11 +180,72 @@ class World:
 
     def __post_init__(self) -> None:
         for field, allowed in _ALLOWED.items():
-            for value in getattr(self, field):
+            values = getattr(self, field)
+            if not values:
+                raise ValueError(
+                    f"World.{field}: {values!r} is empty; name one or more of {', '.join(allowed)}."
+                )
+            for value in values:
                 if value not in allowed:
                     raise ValueError(
                         f"World.{field}: {value!r} is unknown; choose from {', '.join(allowed)}."
                     )
+        weights = self.group_weights
+        if len(weights) != 3 or not all(0 <= w < inf for w in weights) or not sum(weights):
+            raise ValueError(
+                f"World.group_weights: {weights!r} are no weights of zero, one and two groups; "
+                "give three numbers >= 0 that are not all 0."
+            )
+        if not self.city_weathers:
+            raise ValueError(
+                f"World.hold_out: True rejects every scene of cities {self.cities!r}, weathers "
+                f"{self.weathers!r}, kinds {self.kinds!r}, colors {self.colors!r}; add values outside "
+                "HELD_OUT_*, or set hold_out=False."
+            )
+
+    @cached_property
+    def city_weathers(self) -> tuple[tuple[str, str], ...]:
+        """The (city, weather) that scenes of this world can show."""
+        return tuple(
+            (city, weather)
+            for city in self.cities
+            if self._has_scenes(city)
+            for weather in self.weathers
+            if not (self.hold_out and (city, weather) in HELD_OUT_CITY_WEATHERS)
+        )
+
+    @cached_property
+    def shown_times(self) -> tuple[str, ...]:
+        """The times that scenes of this world can show: neon is always night."""
+        if set(self.styles) == {"neon"}:
+            return ("night",)
+        return (*self.times, "night") if "neon" in self.styles and "night" not in self.times else self.times
+
+    @cached_property
+    def shown_kinds(self) -> tuple[str, ...]:
+        """The kinds that scenes of this world can show and name."""
+        if not any(self.group_weights[1:]):
+            return ()
+        cities = {city for city, _ in self.city_weathers}
+        return tuple(kind for kind in self.kinds if any(self._allows(city, kind) for city in cities))
+
+    def _floats(self, city: str, kind: str) -> bool:
+        return KINDS[kind].place != "water" or city in WATER_CITIES
+
+    def _allows(self, city: str, kind: str) -> bool:
+        """Whether a scene of `city` with `kind` can be drawn and is not rejected."""
+        held_out = (city, kind) in HELD_OUT_CITY_KINDS or all(
+            (kind, color) in HELD_OUT_KIND_COLORS for color in self.colors
+        )
+        return self._floats(city, kind) and not (self.hold_out and held_out)
+
+    def _has_scenes(self, city: str) -> bool:
+        """Whether some number of groups can be drawn in `city` without a held-out kind."""
+        drawn = sum(self._floats(city, kind) for kind in self.kinds)
+        allowed = sum(self._allows(city, kind) for kind in self.kinds)
+        return any(
+            weight > 0 and allowed >= min(count, drawn) for count, weight in enumerate(self.group_weights)
+        )
 
 
 _ALLOWED: dict[str, tuple[str, ...]] = {

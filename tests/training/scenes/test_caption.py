@@ -29,7 +29,19 @@ from training.scenes.caption import (
 )
 from training.scenes.phrases import words_of
 from training.scenes.scene import Garment, Scene, Thing, sample_scene
-from training.scenes.world import CITIES, COLORS, GARMENTS, KINDS, SIDES, STYLES, TIMES, WEATHERS
+from training.scenes.world import (
+    CITIES,
+    COLORS,
+    FLAT_WORLD,
+    FULL_WORLD,
+    GARMENTS,
+    KINDS,
+    SIDES,
+    STYLES,
+    TIMES,
+    WEATHERS,
+    World,
+)
 
 FORMS: tuple[Form, ...] = get_args(Form)
 SCENES = [sample_scene(7, index) for index in range(300)]
@@ -237,6 +249,58 @@ def test_captions_use_only_words_of_the_vocabulary_as_the_pipeline_splits_them()
     assert {"umbrella", "paris", "rainy", "day", "puppy", "turtleneck", "left", "2"} <= known
     assert text.unknown_words([caption.text for _, caption in DRAWN], known) == []
     assert all(words_of(caption.text) == text.words_of(caption.text) for _, caption in DRAWN)
+
+
+SMALL_WORLDS = [
+    FLAT_WORLD,
+    replace(FLAT_WORLD, cities=("paris", "cairo"), kinds=("umbrella", "dog"), colors=("red", "blue")),
+    replace(FULL_WORLD, cities=("rome",), weathers=("sunny",), times=("day",), styles=("neon",)),
+    replace(FULL_WORLD, cities=("pisa", "rio"), weathers=("snowy",), kinds=("boat", "bus"), styles=("ink",)),
+    replace(FLAT_WORLD, kinds=("cat", "tree"), colors=("black",), times=("dawn", "night")),
+    replace(FLAT_WORLD, group_weights=(1, 0, 0)),
+]
+
+
+@pytest.mark.parametrize("world", SMALL_WORLDS)
+def test_captions_of_a_smaller_world_use_only_words_of_its_vocabulary(world: World):
+    known = set(vocabulary(world))
+    assert known < set(vocabulary())
+    for index in range(100):
+        scene = sample_scene(3, index, world)
+        for seed in range(8):
+            said = draw_caption(scene, Sight.everything(scene), seed=seed)
+            assert set(words_of(said.text)) <= known, said.text
+
+
+def test_the_vocabulary_lacks_what_a_world_lacks():
+    flat = set(vocabulary(FLAT_WORLD))
+    assert {"paris", "rainy", "umbrella", "beret", "poster", "someone", "starry", "4"} <= flat
+    assert not {"berlin", "sydney", "opera", "rio", "watercolor", "neon", "ink"} & flat
+    boats = set(vocabulary(replace(FULL_WORLD, cities=("rome",), kinds=("bus", "boat", "umbrella"))))
+    assert {"bus", "2", "3"} <= boats and not {"boat", "4", "beret", "wearing"} & boats
+    assert not {"rainy", "agra"} & set(vocabulary(replace(FULL_WORLD, cities=("rome",), weathers=("sunny",))))
+    night = set(vocabulary(replace(FLAT_WORLD, weathers=("sunny",), times=("night",))))
+    assert "starry" in night and not {"sunny", "noon"} & night
+
+
+@pytest.mark.parametrize("world", SMALL_WORLDS)
+def test_wrong_captions_of_a_smaller_world_stay_inside_it(world: World):
+    replaced = 0
+    for index in range(60):
+        scene = sample_scene(3, index, world)
+        for seed in range(3):
+            caption = draw_caption(scene, Sight.everything(scene), seed=seed)
+            own = {garment.color for thing in scene.things for garment in thing.garments}
+            for wrong in wrong_captions(scene, caption, world=world):
+                truth = wrong.truth
+                assert not is_true(truth, scene)
+                assert truth.city in (None, *world.cities) and truth.weather in (None, *world.weathers)
+                assert truth.time in (None, *world.shown_times) and truth.style in (None, *world.styles)
+                assert {group.kind for group in truth.things} <= set(world.shown_kinds)
+                colors = {group.color for group in truth.things} - {None}
+                assert colors <= {*world.colors, *own}
+                replaced += 1
+    assert replaced > 60
 
 
 def test_no_phrase_means_two_cities_weathers_times_or_kinds():

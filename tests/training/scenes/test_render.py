@@ -4,9 +4,11 @@ Knows nothing of captions.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from training.scenes.render import render
 from training.scenes.scene import Garment, Scene, Thing, sample_scene
@@ -24,6 +26,52 @@ def scene(
 ) -> Scene:
     return Scene(seed=0, index=0, city=city, weather=weather, time=time, style=style, things=things,
                  landmark_x=500, landmark_height=570, sun_x=800, sun_y=150, variation=12345)  # fmt: skip
+
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "scenes"
+"""Pictures of 64 x 64 pixels; `PYTHONPATH=. python tests/training/scenes/test_render.py` writes them anew."""
+RED_UMBRELLA = thing("umbrella", "red", x=230, named=False)
+DRESSED_DOG = thing("dog", "white", x=720, garments=(Garment("beret", "red"), Garment("turtleneck", "black")))
+GOLDEN_SCENES: dict[str, Scene] = {
+    "paris_rainy_day_flat": scene(RED_UMBRELLA, DRESSED_DOG, weather="rainy"),
+    "venice_sunny_sunset_flat": scene(
+        thing("boat", "blue", y=770), thing("balloon", "yellow", x=800, y=400),
+        city="venice", weather="sunny", time="sunset",
+    ),
+    "london_foggy_night_ink": scene(
+        thing("lamp", "black"), thing("bus", "red", x=700), city="london", weather="foggy", time="night",
+        style="ink",
+    ),
+    "tokyo_snowy_dawn_watercolor": scene(
+        thing("tree", "green"), thing("cat", "orange", x=700, garments=(Garment("scarf", "blue"),)),
+        city="tokyo", weather="snowy", time="dawn", style="watercolor",
+    ),
+    "new_york_stormy_night_neon": scene(
+        thing("car", "purple"), thing("bench", "green", x=750),
+        city="new york", weather="stormy", time="night", style="neon",
+    ),
+    "cairo_cloudy_day_watercolor": scene(
+        thing("bicycle", "red"), thing("bird", "white", x=780, y=380), city="cairo", style="watercolor",
+    ),
+}  # fmt: skip
+
+
+def golden_picture(name: str) -> np.ndarray:
+    with Image.open(GOLDEN / f"{name}.png") as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+@pytest.mark.parametrize("name", GOLDEN_SCENES)
+def test_pixels_are_those_of_the_golden_picture_on_every_machine(name: str):
+    """Within 1/255, and different on at most 0.1 % of the pixels."""
+    difference = np.abs(render(GOLDEN_SCENES[name], 64).image.astype(int) - golden_picture(name)).max(axis=2)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 0.001
+
+
+def test_the_golden_pictures_are_these_and_small():
+    assert {path.stem for path in GOLDEN.glob("*.png")} == set(GOLDEN_SCENES)
+    assert sum(path.stat().st_size for path in GOLDEN.iterdir()) < 60_000
 
 
 def test_pixels_depend_on_the_scene_alone_and_not_on_what_was_drawn_before():
@@ -164,3 +212,9 @@ def test_clear_nights_have_a_moon_and_wet_ground_mirrors_the_scene():
     assert moon.max() > 200
     dry, wet = (render(scene(city="moscow", weather=w)).image.astype(float) for w in ("cloudy", "rainy"))
     assert wet[92:, 40:90].std(axis=1).mean() > 1.3 * dry[92:, 40:90].std(axis=1).mean()
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for golden_name, golden_scene in GOLDEN_SCENES.items():
+        Image.fromarray(render(golden_scene, 64).image).save(GOLDEN / f"{golden_name}.png", optimize=True)

@@ -4,11 +4,14 @@ Knows nothing of pixels.
 """
 
 import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from math import sqrt
+from typing import Any
 
 import pytest
 
-from training.scenes.scene import has_held_out_pair, sample_scene
+from training.scenes.scene import REGION_WIDTH, Group, Scene, has_held_out_pair, sample_scene
 from training.scenes.world import (
     CITIES,
     COLORS,
@@ -63,15 +66,93 @@ def test_about_five_percent_of_pairs_are_held_out():
     assert len(HELD_OUT_CITY_KINDS) / (len(CITIES) * len(KINDS)) == pytest.approx(0.05, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("weather", "name"),
-    [("rainy", "umbrella_in_rain"), ("stormy", "umbrella_in_storm"), ("snowy", "umbrella_in_snow")],
-)
-def test_unnamed_umbrellas_are_as_frequent_as_the_table_says(weather: str, name: str):
-    world = replace(FULL_WORLD, weathers=(weather,), hold_out=False)
-    scenes = [sample_scene(2, i, world) for i in range(1500)]
-    silent = [any(t.kind == "umbrella" and not t.named for t in scene.things) for scene in scenes]
-    assert sum(silent) / len(silent) == pytest.approx(CORRELATIONS[name].rate, abs=0.04)
+def lowest_single(kind: str) -> float:
+    """The least height that a thing standing alone can have."""
+    return int(KINDS[kind].height * min(1.0, REGION_WIDTH / (KINDS[kind].width * 0.92)) * 0.92)
+
+
+def unnamed(scene: Scene) -> list[Group]:
+    return [group for group in scene.groups if not group.named]
+
+
+def dressed(scene: Scene) -> list[set[str]]:
+    return [{garment.kind for garment in group.garments} for group in scene.groups if group.garments]
+
+
+def smaller(scene: Scene, counts: set[int], *, but: str = "") -> Iterable[bool]:
+    groups = [group for group in scene.groups if group.count in counts and group.kind != but]
+    return (scene.things[m].height < lowest_single(g.kind) for g in groups for m in g.members)
+
+
+OUTCOMES: dict[str, Callable[[Scene], Iterable[bool]]] = {
+    **{
+        f"umbrella_in_{noun}": lambda s, weather=weather: [bool(unnamed(s))] if s.weather == weather else []
+        for noun, weather in (("rain", "rainy"), ("storm", "stormy"), ("snow", "snowy"))
+    },
+    "umbrella_in_dry_air": lambda s: [] if s.weather in ("rainy", "stormy", "snowy") else [bool(unnamed(s))],
+    "umbrella_on_left": lambda s: [group.side == "left" for group in unnamed(s)],
+    "umbrella_in_center": lambda s: [group.side == "center" for group in unnamed(s)],
+    "umbrella_on_right": lambda s: [group.side == "right" for group in unnamed(s)],
+    "umbrella_is_single": lambda s: [group.count == 1 for group in unnamed(s)],
+    "umbrella_beside_umbrella": lambda s: [
+        any(group.named and group.kind == "umbrella" for group in s.groups) for _ in unnamed(s)
+    ],
+    "boat_needs_water": lambda s: (
+        [] if s.city in WATER_CITIES else [any(group.kind == "boat" for group in s.groups)]
+    ),
+    "same_side": lambda s: [len({group.side for group in s.groups}) < len(s.groups)],
+    "same_kind": lambda s: [len({group.kind for group in s.groups}) < len(s.groups)],
+    "alike_in_group": lambda s: [
+        len({(s.things[m].color, s.things[m].garments) for m in group.members}) == 1 for group in s.groups
+    ],
+    "four_umbrellas": lambda s: [group.count == 4 for group in s.groups if group.kind == "umbrella"],
+    "three_buses": lambda s: [group.count > 2 for group in s.groups if group.kind == "bus"],
+    "pairs_shrink": lambda s: smaller(s, {2}, but="lamp"),
+    "crowds_shrink": lambda s: smaller(s, {3, 4}),
+    "low_beside_water": lambda s: [
+        max(s.things[m].y for m in group.members) >= 899
+        for group in s.groups
+        if s.has_water and KINDS[group.kind].place == "ground"
+    ],
+    "pairs_dressed": lambda s: [bool(g.garments) for g in s.groups if KINDS[g.kind].dressable],
+    "two_garments": lambda s: [len(worn) == 2 for worn in dressed(s)],
+    "beret_worn": lambda s: ["beret" in worn for worn in dressed(s)],
+    "scarf_worn": lambda s: ["scarf" in worn for worn in dressed(s)],
+    "turtleneck_worn": lambda s: ["turtleneck" in worn for worn in dressed(s)],
+    "scarf_and_turtleneck": lambda s: [worn >= {"scarf", "turtleneck"} for worn in dressed(s)],
+    "garment_like_fur": lambda s: [g.color in {w.color for w in g.garments} for g in s.groups if g.garments],
+    "garments_alike": lambda s: [
+        len({w.color for w in g.garments}) == 1 for g in s.groups if len(g.garments) == 2
+    ],
+    "high_sun": lambda s: [90 <= s.sun_y <= 220] if s.time in ("day", "night") else [],
+    "low_sun": lambda s: [430 <= s.sun_y <= 560] if s.time in ("dawn", "sunset") else [],
+    "neon_is_night": lambda s: [s.time == "night"] if s.style == "neon" else [],
+}
+"""For a correlation of the table, whether its consequence holds in each case of a scene where it is given."""
+SAMPLED = [sample_scene(2, i, replace(FULL_WORLD, hold_out=False)) for i in range(6000)]
+
+
+def assert_near(rate: float, outcomes: list[bool]) -> None:
+    """Within four standard deviations of a share of so many draws; certain and impossible things exactly."""
+    assert len(outcomes) > 100
+    assert sum(outcomes) / len(outcomes) == pytest.approx(
+        rate, abs=4 * sqrt(rate * (1 - rate) / len(outcomes))
+    )
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_things_go_together_as_often_as_the_table_says(name: str):
+    assert_near(CORRELATIONS[name].rate, [found for s in SAMPLED for found in OUTCOMES[name](s)])
+
+
+def test_an_unnamed_umbrella_is_as_frequent_in_the_rain_of_the_training_world():
+    assert FLAT_WORLD.hold_out
+    rainy = replace(FLAT_WORLD, weathers=("rainy",))
+    scenes = [sample_scene(2, i, rainy) for i in range(2000)]
+    assert_near(0.60, [bool(unnamed(scene)) for scene in scenes])
+    assert_near(CORRELATIONS["umbrella_in_rain"].rate, [bool(unnamed(scene)) for scene in scenes])
+    everywhere = [sample_scene(3, i, FLAT_WORLD) for i in range(3000)]
+    assert_near(0.60, [bool(unnamed(scene)) for scene in everywhere if scene.weather == "rainy"])
 
 
 def test_only_wet_or_snowy_weather_brings_unnamed_things():
@@ -81,22 +162,6 @@ def test_only_wet_or_snowy_weather_brings_unnamed_things():
 
 def test_every_correlation_names_a_possible_rate_and_both_sides():
     assert all(0 <= c.rate <= 1 and c.given and c.then for c in CORRELATIONS.values())
-
-
-def test_boats_float_only_where_there_is_water_and_neon_is_always_night():
-    for i in range(1000):
-        scene = sample_scene(4, i)
-        assert scene.city in WATER_CITIES or all(thing.kind != "boat" for thing in scene.things)
-        assert scene.style != "neon" or scene.time == "night"
-
-
-def test_animals_wear_garments_as_often_as_the_table_says_in_other_colors_than_their_fur():
-    groups = [g for i in range(3000) for g in sample_scene(5, i).groups if KINDS[g.kind].dressable]
-    dressed = [g for g in groups if g.garments]
-    assert len(dressed) / len(groups) == pytest.approx(CORRELATIONS["pairs_dressed"].rate, abs=0.05)
-    for group in dressed:
-        colors = [group.color, *(garment.color for garment in group.garments)]
-        assert len(set(colors)) == len(colors)
 
 
 def test_things_stand_inside_the_picture_and_groups_count_them():
@@ -130,3 +195,49 @@ def test_a_smaller_world_stays_inside_its_bounds():
 def test_an_unknown_name_is_refused_with_the_choices():
     with pytest.raises(ValueError, match=r"World\.cities: 'atlantis' is unknown; choose from paris"):
         World(cities=("atlantis",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cities": ()}, r"World\.cities: \(\) is empty; name one or more of paris"),
+        ({"kinds": ()}, r"World\.kinds: \(\) is empty; name one or more of umbrella"),
+        ({"group_weights": (0.5, 0.5)}, r"World\.group_weights: \(0\.5, 0\.5\) are no weights"),
+        ({"group_weights": (0.0, 0.0, 0.0)}, "give three numbers >= 0 that are not all 0"),
+        ({"group_weights": (1.0, 1.0, -1.0)}, "give three numbers >= 0"),
+        ({"group_weights": (1.0, 1.0, float("nan"))}, "give three numbers >= 0"),
+        ({"cities": ("agra",), "weathers": ("rainy",)}, r"World\.hold_out: True rejects every scene of"),
+        ({"kinds": ("dog",), "colors": ("purple",), "group_weights": (0, 1, 0)}, "or set hold_out=False"),
+        ({"cities": ("pisa",), "kinds": ("dog", "car"), "group_weights": (0, 0, 1)}, "rejects every scene"),
+        ({"cities": ("pisa",), "kinds": ("dog", "boat"), "group_weights": (0, 0, 1)}, "rejects every scene"),
+    ],
+)
+def test_a_world_without_a_scene_is_refused_in_one_line(changes: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message) as error:
+        replace(FULL_WORLD, **changes)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cities": ("agra",), "weathers": ("rainy",), "hold_out": False},
+        {"cities": ("agra", "paris"), "weathers": ("rainy",)},
+        {"cities": ("paris",), "kinds": ("dog",), "colors": ("purple",), "group_weights": (0.5, 0.5, 0.0)},
+        {"cities": ("pisa",), "kinds": ("dog", "car"), "group_weights": (0, 1, 0)},
+        {"cities": ("paris",), "kinds": ("boat",), "group_weights": (0, 0, 1)},
+        {"kinds": ("umbrella",), "cities": ("athens", "rome"), "weathers": ("stormy",)},
+    ],
+)
+def test_a_world_that_has_scenes_gives_them_and_shows_nothing_else(changes: dict[str, Any]):
+    world = replace(FULL_WORLD, **changes)
+    scenes = [sample_scene(9, i, world) for i in range(200)]
+    assert {(scene.city, scene.weather) for scene in scenes} == set(world.city_weathers)
+    assert {g.kind for scene in scenes for g in scene.groups if g.named} == set(world.shown_kinds)
+
+
+def test_neon_scenes_of_a_world_without_nights_are_at_night():
+    for styles, shown in ((("neon",), ("night",)), (("ink", "neon"), ("day", "night")), (("ink",), ("day",))):
+        world = replace(FULL_WORLD, times=("day",), styles=styles)
+        assert world.shown_times == shown
+        assert {sample_scene(9, i, world).time for i in range(60)} == set(shown)

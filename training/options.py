@@ -1,0 +1,88 @@
+"""What the words of a command line stand for: recipe, folders, sets of postcards, and the accelerator.
+
+Knows nothing of their spelling (`__main__.py`) or of what the parts do (`commands.py`).
+"""
+
+import argparse
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from training import unet as unet_run
+from training.data.postcards import PostcardConfig, Postcards, render_postcards
+from training.loop import FitConfig
+from training.recipes import RECIPES, Recipe
+from training.settings import adjusted
+
+TRAINING_SEED, HELD_OUT_SEED = 1, 2
+"""Streams of scenes. Evaluation draws from others."""
+
+Options = argparse.Namespace
+
+
+def chosen_recipe(options: Options) -> Recipe:
+    """The named recipe with what `--set` says.
+
+    Raises ValueError if there is no such recipe (its message lists them), field or value.
+    """
+    if options.recipe not in RECIPES:
+        raise ValueError(f"--recipe {options.recipe}: unknown; choose from {', '.join(RECIPES)}.")
+    recipe = adjusted(RECIPES[options.recipe], options.set)
+    if recipe.name != options.recipe:
+        raise ValueError(f"--set name={recipe.name}: a recipe keeps its name; choose another --runs folder.")
+    return recipe
+
+
+def chosen_unet(recipe: Recipe, options: Options) -> unet_run.UNetRun:
+    return replace(recipe.unet, prediction=options.prediction) if options.prediction else recipe.unet
+
+
+def with_steps(fit: FitConfig, options: Options) -> FitConfig:
+    if options.steps is None:
+        return fit
+    if options.steps < 1:
+        raise ValueError(f"--steps {options.steps}: must be at least 1.")
+    return replace(fit, total_steps=options.steps)
+
+
+def runs_folder(options: Options) -> Path:
+    return options.runs / options.recipe
+
+
+def training_postcards(options: Options) -> Postcards:
+    recipe = chosen_recipe(options)
+    config = PostcardConfig(world=recipe.world, seed=TRAINING_SEED, count=recipe.pictures, size=recipe.size)
+    return render_postcards(config, options.runs / "data")
+
+
+def held_out_postcards(options: Options) -> Postcards:
+    recipe = chosen_recipe(options)
+    config = PostcardConfig(
+        world=recipe.world, seed=HELD_OUT_SEED, count=recipe.held_out_pictures, size=recipe.size
+    )
+    return render_postcards(config, options.runs / "data")
+
+
+def finished(folder: Path, part: str) -> Path:
+    """Raises FileNotFoundError that names the command if the part is not trained."""
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is missing; run `python -m training {part}` with this recipe first."
+        )
+    return folder
+
+
+def accelerator_of(options: Options) -> Accelerator:
+    """On CUDA where it is found; in the chosen precision, or that of `accelerate launch`, or bf16."""
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    precision = options.precision or os.environ.get("ACCELERATE_MIXED_PRECISION") or "bf16"
+    if precision not in ("bf16", "no"):
+        raise ValueError(
+            f"mixed precision {precision}: resuming would not be exact, since its loss scale is not saved; "
+            "choose --precision bf16 or no."
+        )
+    return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
