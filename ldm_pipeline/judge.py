@@ -73,7 +73,7 @@ class Recogniser(nn.Module):
 
     def embedding(
         self, pictures: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch subjects width"]:
+    ) -> Float[Tensor, "batch subjects features"]:
         """What each subject's query found: features for answers and for distances between pictures."""
         last = self.features(pictures)[-1]
         tokens = last.flatten(2).transpose(1, 2)

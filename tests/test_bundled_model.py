@@ -63,7 +63,9 @@ def test_model_and_judge_are_small_enough_to_be_committed():
         if path.is_file()
     }
     assert {name: size for name, size in sizes.items() if size > LARGEST_FILE_BYTES} == {}
-    assert 1_000_000 < sum(sizes.values()) <= LARGEST_SUM_BYTES
+    # Card, report and contact sheets lie at the top of the folder and are no part of the model.
+    parts = {name: size for name, size in sizes.items() if name.count("/") > 1 or name.startswith("judge/")}
+    assert 1_000_000 < sum(parts.values()) <= LARGEST_SUM_BYTES
 
 
 def test_all_its_weights_are_safetensors_in_half_precision():
@@ -75,7 +77,7 @@ def test_all_its_weights_are_safetensors_in_half_precision():
 
 
 def test_stock_diffusers_opens_it_and_draws_the_same_picture(pipe: Any):
-    theirs = StableDiffusionPipeline.from_pretrained(MODEL)
+    theirs: Any = StableDiffusionPipeline.from_pretrained(MODEL)
     theirs.set_progress_bar_config(disable=True)
     defaults = pipe.generation_defaults
     call = {

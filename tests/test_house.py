@@ -51,12 +51,7 @@ TESTED_ELSEWHERE = {
     "training/evaluation/answers.py": "test_report",
     "training/evaluation/results.py": "test_report",
     "training/estimate.py": "test_commands, as --dry-run",
-    "training/folders.py": "test_export and test_commands, which read and write the runs",
-    "training/logbook.py": "test_commands",
-    "training/model_card.py": "test_commands, as card",
-    "training/networks.py": "test_unet and test_vae, which build from it",
     "training/options.py": "test_commands",
-    "training/parts.py": "test_export",
 }
 LONGEST_FILE_LINES = 400
 LONGEST_EXAMPLE_LINES = 39

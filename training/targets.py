@@ -101,4 +101,5 @@ def matching_scheduler(prediction: Prediction) -> DPMSolverMultistepScheduler:
         prediction_type="v_prediction" if prediction == "v" else "epsilon",
         rescale_betas_zero_snr=prediction == "v",
         timestep_spacing="trailing" if prediction == "v" else "linspace",
+        steps_offset=1,
     )

@@ -44,9 +44,11 @@ def tiny_clip(seed: int = 0) -> CLIP:
 def states_in_open_clip(clip: CLIP, ids: torch.Tensor) -> torch.Tensor:
     """All token states after the last norm while open_clip's own `encode_text` runs: none of our code."""
     seen: list[torch.Tensor] = []
-    hook = clip.get_submodule("ln_final").register_forward_hook(
-        lambda module, inputs, output: seen.append(output)
-    )
+
+    def keep(module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        seen.append(output)
+
+    hook = clip.get_submodule("ln_final").register_forward_hook(keep)
     try:
         clip.encode_text(ids)
     finally:
