@@ -59,7 +59,8 @@ def training_commands() -> list[str]:
             continue
         text = re.sub(r"\\\n\s*", " ", path.read_text(encoding="utf-8"))
         lines = [line for block in blocks("sh", text) for line in block.splitlines()]
-        inline = [" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
+        spans = re.findall(r"(?<!`)`([^`]+)`(?!`)", text)
+        inline = [" ".join(span.split()) for span in spans if " --" in span]  # others name a part in passing
         for line in lines + inline:
             match = re.match(r"(?:python|accelerate launch\b.*?) -m training (.+)", line.strip())
             if match and "..." not in match[1]:

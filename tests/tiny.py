@@ -181,7 +181,7 @@ def write_lora(folder: Path) -> Path:
     unet = make_unet()
     unet.add_adapter(LoraConfig(r=2, lora_alpha=4, target_modules=["to_q", "to_v"]))
     draw = torch.Generator("cpu").manual_seed(4)
-    layers = {
+    layers: dict[str, nn.Module | torch.Tensor] = {
         name: torch.randn(weight.shape, generator=draw)
         for name, weight in get_peft_model_state_dict(unet).items()
     }

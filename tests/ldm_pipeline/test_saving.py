@@ -8,6 +8,7 @@ import resource
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -100,7 +101,8 @@ def test_a_picture_that_started_from_pictures_is_saved_with_their_hashes_or_not_
 ):
     start, mask = Image.new("RGB", (64, 64), "navy"), Image.new("L", (64, 64), "white")
     output = flow_pipe("a car", image=start, mask_image=mask, num_inference_steps=2, seed=1)
-    for given, missing in (({}, "image"), ({"image": start}, "mask_image")):
+    calls: list[tuple[dict[str, Any], str]] = [({}, "image"), ({"image": start}, "mask_image")]
+    for given, missing in calls:
         with pytest.raises(ValueError, match=f"^{missing} is missing") as caught:
             save_pictures(output, tmp_path / "new", pipeline=flow_pipe, **given)
         assert "\n" not in str(caught.value) and not (tmp_path / "new").exists()

@@ -72,7 +72,6 @@ def test_stock_diffusers_opens_the_folder_and_draws_the_same_pictures_as_ours(ex
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:The configuration file of this scheduler:FutureWarning")
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_other_predictions_draw_alike_in_stock_diffusers_too(runs: Path, tmp_path: Path, prediction: Any):
     copied = Path(shutil.copytree(runs, tmp_path / "runs"))

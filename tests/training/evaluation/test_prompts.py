@@ -58,7 +58,7 @@ def test_only_what_can_be_seen_is_claimed(prompts):
 
 def test_the_scenes_are_of_streams_that_no_training_draws_and_hold_no_held_out_pair(prompts, rainy):
     # read, not imported: the commands bring every network with them
-    source = (Path(__file__).parents[3] / "training" / "commands.py").read_text(encoding="utf-8")
+    source = (Path(__file__).parents[3] / "training" / "options.py").read_text(encoding="utf-8")
     seeds = re.search(r"^TRAINING_SEED, HELD_OUT_SEED = (\d+), (\d+)$", source, re.MULTILINE)
     assert seeds
     assert {p.scene.seed for p in prompts} == {PROMPT_SEED}
