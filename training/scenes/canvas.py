@@ -67,10 +67,11 @@ class Canvas:
 
     def layers(self) -> Layers:
         """Anti-aliased planes at the final resolution."""
-        ink = np.asarray(self._ink.convert("RGBa").reduce(self.supersample), dtype=np.float32) / np.float32(255)
+        full = np.float32(255)
+        ink = np.asarray(self._ink.convert("RGBa").reduce(self.supersample), dtype=np.float32) / full
         glow = np.zeros_like(ink[..., :3])
         if self._glow is not None:
-            glow = np.asarray(self._glow.reduce(self.supersample), dtype=np.float32) / np.float32(255)
+            glow = np.asarray(self._glow.reduce(self.supersample), dtype=np.float32) / full
         parts: dict[int, NDArray[np.float32]] = {}
         if self._label is not None:
             label = np.asarray(self._label).reshape(
