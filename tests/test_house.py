@@ -226,7 +226,7 @@ def test_the_scenes_need_numpy_and_pillow_only():
 
 
 def test_no_file_names_a_place_on_one_machine_or_a_package_index():
-    places = re.compile(r"/(?:root|home|Users)/\w|/tmp/\w|(?:index-url|find-links)[ =]")
+    places = re.compile(r"/(?:root|home|Users)/\w|/tmp/\w|(?:index[-_]url|find[-_]links)[ =]")
     texts = {".py", ".md", ".toml", ".json", ".jsonl", ".txt", ".cfg", ".yml", ".yaml", ""}
     for path in FILES:
         if path.suffix not in texts or path.stat().st_size > 4_000_000:

@@ -132,7 +132,7 @@ POSTCARDS128 = Recipe(
         seed=11,
         fit=FitConfig(
             optimizer=OptimizerConfig(learning_rate=1.5e-3, weight_decay=0.02),
-            total_steps=4_000,
+            total_steps=2_600,
             batch_size=64,
             save_every_steps=400,
         ),
@@ -157,14 +157,18 @@ POSTCARDS128 = Recipe(
         half_size_steps=1_000,
         fit=FitConfig(
             optimizer=OptimizerConfig(learning_rate=5e-4, warmup_steps=200),
-            total_steps=3_200,
+            total_steps=3_600,
             batch_size=64,
             average_decay=0.9995,
             save_every_steps=400,
         ),
     ),
 )
-"""One drawing style and ten cities at 128 px, for two CPU cores and one session of three hours."""
+"""One drawing style and ten cities at 128 px, for two CPU cores and one session of three hours.
+
+2026-11-21, two AMD EPYC (Zen 5) cores, 97 minutes: city 98.8 %, weather 99.2, time 99.6, named thing 48.4.
+The VAE came in four legs, which the model card lists, not in one run as here.
+"""
 
 POSTCARDS64 = replace(
     POSTCARDS128,

@@ -44,10 +44,12 @@ class VaeRun:
     """Of the L1 distance of horizontal and vertical differences, at two scales."""
     color_weight: float = 1.0
     """Of the distance of cells' mean colors. Without it purple things stayed blue and black ones dark green
-    after 60 k crops: they are few, and plain L1 weighs them by their area."""
+    after some 80 k crops: they are few, and plain L1 weighs them by their area."""
     probe_weight: float = 1.0
     """Of the distance of each latent cell's mean color read linearly from its latent: a short way for the
-    gradient that teaches the encoder colors long before the deep decoder can use them."""
+    gradient that teaches the encoder colors long before the deep decoder can use them. Of the things' colors
+    recogniser 1 read 0.52 after the VAE with `color_weight` alone, 0.68 after 500 more steps with both
+    (0.72 before the VAE)."""
     feature_weight: float = 0.15
     """Of the distance of recogniser 1's activations."""
     kl_weight: float = 1e-6
