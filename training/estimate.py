@@ -97,7 +97,8 @@ def estimate_unet(run: UNetRun, *, latent_channels: int, text_width: int, size: 
         noise = torch.zeros(1, latent_channels, side, side)
         latents, uniform = torch.zeros(1, 2 * latent_channels, side, side), torch.full((1, 2), 0.5)
         batch = {"latents": latents, "noise": noise, "posterior_noise": noise, "uniform": uniform}
-        return cost_of(objective, {**batch, "states": torch.zeros(1, 77, text_width)})
+        states, importance = torch.zeros(1, 77, text_width), torch.ones(1, side, side)
+        return cost_of(objective, {**batch, "states": states, "importance": importance})
 
     total = run.fit.total_steps
     half = min(run.half_size_steps, total)

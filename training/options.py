@@ -18,8 +18,10 @@ from training.loop import FitConfig
 from training.recipes import RECIPES, Recipe
 from training.settings import adjusted
 
-TRAINING_SEED, HELD_OUT_SEED = 1, 2
-"""Streams of scenes. Evaluation draws from others."""
+HELD_OUT_SEED = 2
+"""Stream of the scenes that validation sees."""
+JUDGING_SEEDS = range(2, 100)
+"""Streams that no training draws from: validation's, evaluation's and those of judges to come."""
 
 Options = argparse.Namespace
 
@@ -55,7 +57,14 @@ def runs_folder(options: Options) -> Path:
 
 def training_postcards(options: Options) -> Postcards:
     recipe = chosen_recipe(options)
-    config = PostcardConfig(world=recipe.world, seed=TRAINING_SEED, count=recipe.pictures, size=recipe.size)
+    if recipe.scene_seed < 0 or recipe.scene_seed in JUDGING_SEEDS:
+        raise ValueError(
+            f"--set scene_seed={recipe.scene_seed}: streams {JUDGING_SEEDS.start} to {JUDGING_SEEDS.stop - 1} "
+            f"are for judging only; choose 0, 1 or from {JUDGING_SEEDS.stop}."
+        )
+    config = PostcardConfig(
+        world=recipe.world, seed=recipe.scene_seed, count=recipe.pictures, size=recipe.size
+    )
     return render_postcards(config, options.runs / "data")
 
 

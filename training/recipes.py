@@ -27,6 +27,8 @@ class Recipe:
     pictures: int
     held_out_pictures: int
     """Of another stream, for validation."""
+    scene_seed: int = 1
+    """Stream of the training scenes; a later leg may take another, so that it sees new pictures."""
     recogniser: RecogniserRun
     """Recogniser 1, for the perceptual loss."""
     judge: RecogniserRun

@@ -65,6 +65,12 @@ class UNetRun:
     half_size_steps: int = 0
     """The first so many steps see latents of half the size, `half_size_batch` rows each."""
     half_size_batch: int = 128
+    thing_weight: float = 1.0
+    """Weight of the squared error where a thing stands, against 1 elsewhere, in the first `thing_weight_steps`.
+
+    Things cover few cells, and their share of the gradient drowns in the noise of all others. A weight above 1
+    makes things too likely where their place is open, so the last steps should go without."""
+    thing_weight_steps: int = 0
     captions_per_picture: int = 3
 
 
@@ -76,6 +82,8 @@ class LatentSet:
     """Posterior mean and standard deviation, scaled: [pictures, 2 c, h, w]."""
     half: NDArray[np.float16] | None
     """The same of the pictures at half size; None for runs that see none."""
+    shares: NDArray[np.float32]
+    """Share of each cell that things cover, [pictures, h, w] in [0, 1]."""
     states: NDArray[np.float16]
     """Token states [pictures, captions, 77, width]."""
     empty: Tensor
@@ -89,7 +97,7 @@ def run_name(run: UNetRun) -> str:
 
 
 class UNetObjective(nn.Module):
-    """Weighted squared error of the prediction."""
+    """Squared error of the prediction, weighted by noise level and by `importance`, [batch, h, w]."""
 
     def __init__(self, unet: UNet2DConditionModel, run: UNetRun):
         super().__init__()
@@ -106,7 +114,8 @@ class UNetObjective(nn.Module):
         noisy = noisy_batch(x_0, batch["noise"], batch["uniform"], prediction=run.prediction, shift=run.shift)
         x_t = noisy.x_t.contiguous(memory_format=torch.channels_last)
         predicted = self.unet(x_t, noisy.timesteps, batch["states"]).sample.float()
-        return noisy.weight * ((predicted - noisy.target) ** 2).mean(dim=(1, 2, 3))
+        errors = ((predicted - noisy.target) ** 2).mean(dim=1)
+        return noisy.weight * (batch["importance"] * errors).mean(dim=(1, 2))
 
 
 @torch.no_grad()
@@ -158,6 +167,7 @@ def build_latent_set(run: UNetRun, postcards: Postcards, parts: Parts, *, folder
         if run.half_size_steps
         else None,
         states=cached(folder / f"states-{text_key}-{words_key()}.npy", states, count=count, title="captions"),
+        shares=postcards.thing_shares(list(range(count))),
         empty=encode_states(text_encoder, tokenizer.encode([""]))[0],
         key=f"{vae_key}-{text_key}-{words_key()}",
     )
@@ -180,9 +190,14 @@ def training_batch(run: UNetRun, data: LatentSet, step: int) -> Batch:
     assert cache is not None, "half_size_steps without half-size latents"
     latents = torch.from_numpy(np.stack([cache[i] for i in indices])).float()
     shape = (rows, latents.shape[1] // 2, *latents.shape[2:])
+    importance = torch.ones(rows, *latents.shape[2:])
+    if step < run.thing_weight_steps:
+        shares = torch.from_numpy(data.shares[indices])
+        importance += (run.thing_weight - 1) * nn.functional.adaptive_avg_pool2d(shares, latents.shape[2:])
     return {
         "latents": latents,
         "states": states,
+        "importance": importance,
         "posterior_noise": torch.randn(shape, generator=draws),
         "noise": torch.randn(shape, generator=draws),
         "uniform": stratified(torch.rand(rows, 2, generator=draws)),
@@ -206,8 +221,9 @@ def train(
 ) -> Iterator[Progress]:
     """Train on cached latents; yields `Progress`. `initial` is a UNet folder to start warm from."""
     unet = initial_unet(run, data, initial)
-    if accelerator.device.type == "cpu":
-        # Measured on two Zen 5 cores, 2026-11-21: 49-51 samples/s against 41 with the fused kernel, in turns.
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
+        # Measured in turns on two Zen 5 cores, 2026-11-21: 49-51 samples/s against 41 with the fused kernel.
+        # In fp32 the fused one is the faster: 68.5 against 65.7 on two Xeon cores, 2026-11-21.
         unet.set_attn_processor(AttnProcessor())
     objective = UNetObjective(unet, run)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -281,7 +297,8 @@ def validation_loss(
         )
         for part in torch.arange(rows).split(64):
             batch = {"latents": latents[part], "states": states[part], "noise": noise[part],
-                     "posterior_noise": posterior_noise[part], "uniform": uniform[part]}  # fmt: skip
+                     "posterior_noise": posterior_noise[part], "uniform": uniform[part],
+                     "importance": torch.ones(len(part), *shape[2:])}  # fmt: skip
             batch = {name: value.to(objective.unet.device) for name, value in batch.items()}
             total += float(objective.squared_errors(batch).sum())
     return total / (rows * VALIDATION_LEVELS)

@@ -42,6 +42,8 @@ def training(*arguments: str | Path) -> int:
         (["unet", "--recipe", "smoke"], "run `python -m training vae`"),
         (["unet", "--recipe", "smoke", "--set", "unet.fit.batch=3"], "the nearest is 'unet.fit.batch_size'"),
         (["unet", "--recipe", "smoke", "--set", "name=my"], "--set name=my: a recipe keeps its name"),
+        (["scenes", "--recipe", "smoke", "--set", "size=100"], "size=100: choose a multiple of 8 from 64"),
+        (["scenes", "--recipe", "smoke", "--set", "scene_seed=3"], "streams 2 to 99 are for judging only"),
         (["vae", "--recipe", "smoke", "--init-from", "nowhere"], "nowhere: no vae/config.json there"),
     ],
 )

@@ -42,7 +42,11 @@ def data() -> LatentSet:
     states[:, :, :, :4] = level[:, None, None, :, 0, 0]
     half = np.ascontiguousarray(whole[:, :, :4, :4])
     empty = torch.full((77, 16), 7.0)
-    return LatentSet(whole=whole, half=half, states=states.half().numpy(), empty=empty, key="test")
+    shares = np.zeros((24, 8, 8), np.float32)
+    shares[:, 2, 4], shares[:, 3, 4] = 1.0, 0.5
+    return LatentSet(
+        whole=whole, half=half, shares=shares, states=states.half().numpy(), empty=empty, key="test"
+    )
 
 
 def test_a_batch_is_a_function_of_the_step_alone(data: LatentSet):
@@ -57,6 +61,29 @@ def test_a_batch_is_a_function_of_the_step_alone(data: LatentSet):
 def test_half_size_steps_come_first(data: LatentSet):
     shapes = [training_batch(RUN, data, step)["latents"].shape for step in (1, 2)]
     assert shapes == [(20, 8, 4, 4), (10, 8, 8, 8)]
+
+
+def test_cells_with_things_weigh_more_until_the_last_steps(data: LatentSet):
+    run = replace(RUN, thing_weight=5.0, thing_weight_steps=4)
+    whole, half, last = (training_batch(run, data, step)["importance"] for step in (3, 1, 4))
+    assert whole.shape == (10, 8, 8) and half.shape == (20, 4, 4)
+    assert (whole[:, 2, 4] == 5.0).all() and (whole[:, 3, 4] == 3.0).all() and (whole[:, 0] == 1.0).all()
+    assert (half[:, 1, 2] == 1 + 4 * 1.5 / 4).all()
+    assert (last == 1.0).all()
+
+
+def test_the_weight_multiplies_the_squared_error_of_its_cell(data: LatentSet):
+    objective = UNetObjective(initial_unet(RUN, data, None), RUN)
+    batch = training_batch(RUN, data, 5)
+    with torch.no_grad():
+        plain = objective.squared_errors(batch)
+        single = torch.zeros(10, 8, 8)
+        single[:, 1, 1] = 64.0
+        parts = [objective.squared_errors({**batch, "importance": cell.expand(10, 8, 8)})
+                 for cell in torch.eye(64).reshape(64, 8, 8)]  # fmt: skip
+        one = objective.squared_errors({**batch, "importance": single})
+    assert torch.allclose(torch.stack(parts).sum(0), plain, rtol=1e-4)
+    assert torch.allclose(one, 64 * parts[9], rtol=1e-4)
 
 
 @pytest.mark.parametrize("share, least, most", [(0.0, 0, 0), (0.1, 5, 40), (1.0, 200, 200)])

@@ -1,4 +1,4 @@
-"""A rendered set of postcards on disk: pictures in memory-mapped chunks, and what can be seen in each.
+"""A rendered set of postcards on disk: pictures in memory-mapped chunks, and what can be seen where in each.
 
 Knows nothing of networks. Rendering goes on where it was interrupted; a chunk is complete or absent.
 """
@@ -26,6 +26,8 @@ from training.scenes.scene import Scene, sample_scene
 from training.scenes.world import World
 
 CHUNK = 512
+CELL = 8
+"""Pixels of a cell's side: the truth about where things stand is kept as coarsely as a latent is."""
 WORDS = frozenset({"caption.py", "claims.py", "phrases.py", "words.py"})
 """Source files of the scenes that no pixel depends on."""
 
@@ -38,6 +40,11 @@ class PostcardConfig:
     seed: int
     count: int
     size: int = 128
+    """Pixels of a side."""
+
+    def __post_init__(self) -> None:
+        if self.size % CELL or not 64 <= self.size <= 512:
+            raise ValueError(f"size={self.size}: choose a multiple of {CELL} from 64 to 512 pixels.")
 
     @property
     def key(self) -> str:
@@ -71,6 +78,7 @@ class Postcards:
                 "(`render_postcards`, or `python -m training scenes`)."
             )
         self._images = [np.load(folder / f"chunk-{n:05d}.npy", mmap_mode="r") for n in numbers]
+        self._shares = [np.load(folder / f"things-{n:05d}.npy", mmap_mode="r") for n in numbers]
         self._sights: list[list[Any]] = [
             json.loads((folder / f"chunk-{n:05d}.json").read_text()) for n in numbers
         ]
@@ -83,6 +91,12 @@ class Postcards:
         for index in indices:
             self._check(index)
         return np.stack([self._images[i // CHUNK][i % CHUNK] for i in indices])
+
+    def thing_shares(self, indices: list[int]) -> NDArray[np.float32]:
+        """Share of each cell of 8 x 8 pixels that things cover, [n, size/8, size/8] in [0, 1]."""
+        for index in indices:
+            self._check(index)
+        return np.stack([self._shares[i // CHUNK][i % CHUNK] for i in indices]).astype(np.float32) / CELL**2
 
     def scene(self, index: int) -> Scene:
         self._check(index)
@@ -159,24 +173,33 @@ def _length(number: int, count: int) -> int:
 
 
 def _rendered(folder: Path, number: int) -> int:
-    """Pictures in a chunk on disk; 0 where there is none."""
-    path = folder / f"chunk-{number:05d}.json"
-    return len(json.loads(path.read_text())) if path.is_file() else 0
+    """Pictures in a chunk on disk; 0 where there is none, or no whole one."""
+    words, shares = folder / f"chunk-{number:05d}.json", folder / f"things-{number:05d}.npy"
+    return len(json.loads(words.read_text())) if words.is_file() and shares.is_file() else 0
 
 
 def _render_chunk(number: int, *, config: PostcardConfig, folder: Path) -> int:
-    """Pictures first, the JSON that marks the chunk as complete last, both renamed into place."""
-    images, sights = [], []
+    """Pixels first, the JSON that marks the chunk as complete last, all renamed into place."""
+    images, shares, sights = [], [], []
     for index in range(number * CHUNK, number * CHUNK + _length(number, config.count)):
         rendering = render(sample_scene(config.seed, index, config.world), config.size)
         sight = sight_from(rendering.visibility, weather_seen=rendering.weather_seen)
         images.append(rendering.image)
+        shares.append(_pixels_of_things(rendering.masks, config.size))
         sights.append([sight.things_seen, sight.colors_seen, sight.garments_seen, sight.weather_seen])
-    pixels, words = folder / f"chunk-{number:05d}.npy", folder / f"chunk-{number:05d}.json"
-    partial_path = folder / f"partial-{number:05d}.npy"
-    np.save(partial_path, np.stack(images))
-    os.replace(partial_path, pixels)
+    for name, arrays in (("chunk", images), ("things", shares)):
+        partial_path = folder / f"partial-{name}-{number:05d}.npy"
+        np.save(partial_path, np.stack(arrays))
+        os.replace(partial_path, folder / f"{name}-{number:05d}.npy")
+    words = folder / f"chunk-{number:05d}.json"
     partial_words = words.with_suffix(".partial")
     partial_words.write_text(json.dumps(sights))
     os.replace(partial_words, words)
     return len(sights)
+
+
+def _pixels_of_things(masks: tuple[NDArray[np.bool_], ...], size: int) -> NDArray[np.uint8]:
+    """How many of each cell's 64 pixels belong to a thing, [size/8, size/8]."""
+    covered = np.any(masks, axis=0) if masks else np.zeros((size, size), bool)
+    cells = covered.reshape(size // CELL, CELL, size // CELL, CELL)
+    return cells.sum(axis=(1, 3)).astype(np.uint8)

@@ -23,6 +23,23 @@ def test_a_picture_and_its_sight_are_those_of_its_scene(postcards: Postcards):
         assert postcards.sight(index) == sight_from(rendering.visibility, weather_seen=rendering.weather_seen)
 
 
+def test_the_shares_of_cells_that_things_cover_are_those_of_the_masks(postcards: Postcards):
+    shares = postcards.thing_shares(list(range(64)))
+    assert shares.shape == (64, 8, 8) and 0.5 < shares.max() <= 1
+    for index in (0, 41):
+        rendering = render(postcards.scene(index), 64)
+        covered = sum(mask.astype(float) for mask in rendering.masks) + np.zeros((64, 64))
+        cells = [[covered[y : y + 8, x : x + 8].mean() for x in range(0, 64, 8)] for y in range(0, 64, 8)]
+        assert np.array_equal(shares[index], np.array(cells, np.float32))
+
+
+def test_a_chunk_without_its_shares_is_rendered_again(tmp_path: Path, postcards: Postcards):
+    config = replace(postcards.config, count=2)
+    short = render_postcards(config, tmp_path)
+    (short.folder / "things-00000.npy").unlink()
+    assert np.array_equal(render_postcards(config, tmp_path).thing_shares([0, 1]), short.thing_shares([0, 1]))
+
+
 def test_access_is_random_and_whole(postcards: Postcards):
     images = postcards.images([5, 0, 5])
     assert images.shape == (3, 64, 64, 3) and images.dtype == np.uint8

@@ -59,11 +59,14 @@ def test_only_what_can_be_seen_is_claimed(prompts):
 def test_the_scenes_are_of_streams_that_no_training_draws_and_hold_no_held_out_pair(prompts, rainy):
     # read, not imported: the commands bring every network with them
     source = (Path(__file__).parents[3] / "training" / "options.py").read_text(encoding="utf-8")
-    seeds = re.search(r"^TRAINING_SEED, HELD_OUT_SEED = (\d+), (\d+)$", source, re.MULTILINE)
-    assert seeds
+    held_out = re.search(r"^HELD_OUT_SEED = (\d+)$", source, re.MULTILINE)
+    judging = re.search(r"^JUDGING_SEEDS = range\((\d+), (\d+)\)$", source, re.MULTILINE)
+    assert held_out and judging
+    kept = range(*map(int, judging.groups()))
     assert {p.scene.seed for p in prompts} == {PROMPT_SEED}
     assert {p.scene.seed for p in rainy} == {UMBRELLA_SEED}
-    assert not {PROMPT_SEED, UMBRELLA_SEED} & set(map(int, seeds.groups()))
+    assert len({PROMPT_SEED, UMBRELLA_SEED, int(held_out[1])}) == 3
+    assert all(seed in kept for seed in (PROMPT_SEED, UMBRELLA_SEED, int(held_out[1])))
     assert not any(has_held_out_pair(p.scene) for p in [*prompts, *rainy])
 
 
