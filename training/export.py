@@ -19,7 +19,8 @@ from training.folders import deliver
 from training.loop import averaged_weights
 from training.model_card import write_model_card
 from training.parts import LEGS, load_parts, write_known_words
-from training.recipes import Recipe
+from training.recipes import RECIPES, Recipe
+from training.settings import differences
 from training.targets import matching_scheduler
 from training.unet import run_name, trained_unet
 
@@ -92,9 +93,12 @@ def _holds_something_else(folder: Path, mark: str) -> bool:
 def leg_facts(recipe: Recipe, folder: Path, *, step: int, warm: bool) -> dict[str, Any]:
     """Steps, hours and held-out scores of each part, and the UNet's learning curve, from the runs' logs.
 
-    A warm leg trains nothing but the UNet.
+    A warm leg trains nothing but the UNet, and sees no pictures of half size.
     """
     unet_run = run_name(recipe.unet)
+    settings = differences(RECIPES[recipe.name], recipe)
+    if warm:
+        recipe = replace(recipe, unet=replace(recipe.unet, half_size_steps=0))
     parts: dict[str, dict[str, Any]] = {}
     curve: list[list[float]] = []
     for part in (unet_run,) if warm else ("recogniser", "vae", "clip", unet_run):
@@ -120,6 +124,8 @@ def leg_facts(recipe: Recipe, folder: Path, *, step: int, warm: bool) -> dict[st
     return {
         "date": date.today().isoformat(),
         "recipe": recipe.name,
+        "settings": settings,
+        "warm": warm,
         "unet_samples": unet_samples(recipe, step),
         "parts": parts,
         "curve": curve,

@@ -134,6 +134,7 @@ def _leg_text(number: int, leg: dict[str, Any]) -> str:
     lines = [
         f"### Leg {number}, {leg['date']}: `{leg['recipe']}`, {leg['unet_samples']:,} samples for the UNet",
         "",
+        *_leg_command(leg),
         "| part | steps | hours | held-out scores at the end |",
         "| --- | --- | --- | --- |",
     ]
@@ -145,3 +146,15 @@ def _leg_text(number: int, leg: dict[str, Any]) -> str:
     for step, samples, true, empty in leg["curve"]:
         lines.append(f"| {step:,} | {samples:,} | {true:.4f} | {empty:.4f} |")
     return "\n".join(lines)
+
+
+def _leg_command(leg: dict[str, Any]) -> list[str]:
+    """The command of a leg that started warm; a leg from nothing is the recipe itself."""
+    if not leg["warm"]:
+        return []
+    ((part, facts),) = leg["parts"].items()
+    words = f"--recipe {leg['recipe']}" + "".join(f" --set {shlex.quote(text)}" for text in leg["settings"])
+    if part != "unet":
+        words += f" --prediction {part.removeprefix('unet-')}"
+    command = f"python -m training unet {words} --steps {facts['steps']} --init-from FOLDER"
+    return ["Warm from the leg before:", "", "```sh", command, "```", ""]

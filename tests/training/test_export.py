@@ -187,10 +187,13 @@ def test_a_warm_leg_is_listed_after_those_that_it_started_from(exported: Path, t
         legs=exported / LEGS,
     )
     tiny_runs.write_unet_checkpoint(runs / "smoke" / "unet", seed=9, step=20)
-    second = export_pipeline(SMOKE, runs, out=tmp_path / "second", notes=["warm"])
+    recipe = replace(SMOKE, scene_seed=101, unet=replace(SMOKE.unet, half_size_steps=10))
+    second = export_pipeline(recipe, runs, out=tmp_path / "second", notes=["warm"])
     first_leg, second_leg = json.loads((second / LEGS).read_text())
     assert first_leg == json.loads((exported / LEGS).read_text())[0]
-    assert list(second_leg["parts"]) == ["unet"] and second_leg["unet_samples"] == 320
+    assert list(second_leg["parts"]) == ["unet"]
+    assert second_leg["unet_samples"] == 20 * 16, "a warm leg sees no pictures of half size"
+    assert second_leg["settings"] == ["scene_seed=101", "unet.half_size_steps=10"]
     card = (second / "README.md").read_text()
     assert "### Leg 1" in card and "### Leg 2" in card and "warm" in card
     parts = [model_hash(folder) for folder in (exported, second)]

@@ -16,6 +16,8 @@ from training.recipes import SMOKE
 LEG = {
     "date": "2026-11-21",
     "recipe": "smoke",
+    "settings": [],
+    "warm": False,
     "unet_samples": 12_345,
     "parts": {"unet": {"steps": 2_000, "hours": 0.5, "held_out": {"true": 0.39551}}},
     "curve": [[1_000, 6_000, 0.51234, 0.6], [2_000, 12_345, 0.39551, 0.5]],
@@ -27,7 +29,8 @@ LEG = {
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny pipeline folder with two legs; read only."""
     folder = tiny.write_folder(tmp_path_factory.mktemp("card") / "tiny")
-    second = LEG | {"date": "2026-12-01", "unet_samples": 99, "notes": ["Warm."]}
+    second = LEG | {"date": "2026-12-01", "unet_samples": 99, "notes": ["Warm."], "warm": True}
+    second["settings"] = ["scene_seed=101"]
     (folder / LEGS).write_text(json.dumps([LEG, second]))
     return folder
 
@@ -63,6 +66,8 @@ def test_the_card_tells_every_leg_with_its_curve_and_notes(folder: Path):
     assert "### Leg 2, 2026-12-01: `smoke`, 99 samples for the UNet" in text
     assert "| unet | 2,000 | 0.5 | true 0.3955 |" in text
     assert "| 1,000 | 6,000 | 0.5123 | 0.6000 |" in text
+    command = "python -m training unet --recipe smoke --set scene_seed=101 --steps 2000 --init-from FOLDER"
+    assert text.count("--init-from") == 1 and command in text
     assert text.index("On two cores.") < text.index("### Leg 2") < text.index("Warm.")
 
 
