@@ -59,8 +59,8 @@ def training_postcards(options: Options) -> Postcards:
     recipe = chosen_recipe(options)
     if recipe.scene_seed < 0 or recipe.scene_seed in JUDGING_SEEDS:
         raise ValueError(
-            f"--set scene_seed={recipe.scene_seed}: streams {JUDGING_SEEDS.start} to {JUDGING_SEEDS.stop - 1} "
-            f"are for judging only; choose 0, 1 or from {JUDGING_SEEDS.stop}."
+            f"--set scene_seed={recipe.scene_seed}: streams {JUDGING_SEEDS.start} to "
+            f"{JUDGING_SEEDS.stop - 1} are for judging only; choose 0, 1 or from {JUDGING_SEEDS.stop}."
         )
     config = PostcardConfig(
         world=recipe.world, seed=recipe.scene_seed, count=recipe.pictures, size=recipe.size

@@ -66,10 +66,10 @@ class UNetRun:
     """The first so many steps see latents of half the size, `half_size_batch` rows each."""
     half_size_batch: int = 128
     thing_weight: float = 1.0
-    """Weight of the squared error where a thing stands, against 1 elsewhere, in the first `thing_weight_steps`.
+    """Weight of the squared error where things stand, against 1 elsewhere, in the first `thing_weight_steps`.
 
-    Things cover few cells, and their share of the gradient drowns in the noise of all others. A weight above 1
-    makes things too likely where their place is open, so the last steps should go without."""
+    Things cover few cells, and their share of the gradient drowns in the noise of all others. A weight over
+    1 makes things too likely where their place is open, so the last steps should go without."""
     thing_weight_steps: int = 0
     captions_per_picture: int = 3
 
