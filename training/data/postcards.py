@@ -187,14 +187,20 @@ def _render_chunk(number: int, *, config: PostcardConfig, folder: Path) -> int:
         images.append(rendering.image)
         shares.append(_pixels_of_things(rendering.masks, config.size))
         sights.append([sight.things_seen, sight.colors_seen, sight.garments_seen, sight.weather_seen])
-    for name, arrays in (("chunk", images), ("things", shares)):
-        partial_path = folder / f"partial-{name}-{number:05d}.npy"
-        np.save(partial_path, np.stack(arrays))
-        os.replace(partial_path, folder / f"{name}-{number:05d}.npy")
-    words = folder / f"chunk-{number:05d}.json"
-    partial_words = words.with_suffix(".partial")
-    partial_words.write_text(json.dumps(sights))
-    os.replace(partial_words, words)
+    partial_path = folder / f"chunk-{number:05d}.partial"
+    try:
+        for name, arrays in (("chunk", images), ("things", shares)):
+            with partial_path.open("wb") as file:
+                np.save(file, np.stack(arrays))
+            os.replace(partial_path, folder / f"{name}-{number:05d}.npy")
+        partial_path.write_text(json.dumps(sights))
+        os.replace(partial_path, folder / f"chunk-{number:05d}.json")
+    except OSError as error:
+        partial_path.unlink(missing_ok=True)
+        raise OSError(
+            f"{folder}: the pictures could not be written ({error}); make room there and start again, "
+            "what is rendered stays."
+        ) from None
     return len(sights)
 
 

@@ -1,6 +1,7 @@
 """A rendered set: the pictures of its scenes, in any order, rendered once."""
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,20 @@ def test_a_chunk_without_its_shares_is_rendered_again(tmp_path: Path, postcards:
     short = render_postcards(config, tmp_path)
     (short.folder / "things-00000.npy").unlink()
     assert np.array_equal(render_postcards(config, tmp_path).thing_shares([0, 1]), short.thing_shares([0, 1]))
+
+
+def test_a_full_disk_is_told_in_one_line_and_what_is_rendered_stays(tmp_path: Path, postcards: Postcards):
+    config = replace(postcards.config, count=2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # a longer write fails as on a full disk
+    try:
+        with pytest.raises(OSError, match="could not be written .*; make room there and start again"):
+            render_postcards(config, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (folder,) = tmp_path.iterdir()
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert len(render_postcards(config, tmp_path)) == 2
 
 
 def test_access_is_random_and_whole(postcards: Postcards):
