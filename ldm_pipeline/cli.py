@@ -103,6 +103,15 @@ def parser() -> argparse.ArgumentParser:
     )
     show.set_defaults(run=inspect)
     show.add_argument("file", type=Path, help="a picture saved by this project")
+
+    change = commands.add_parser(
+        "convert",
+        help="make safetensors of a pickle",
+        description="Write a .ckpt, .bin or .pt file's tensors as .safetensors; nothing in it is run.",
+    )
+    change.set_defaults(run=convert)
+    change.add_argument("source", type=Path, metavar="IN", help="a .ckpt, .bin, .pt or .pth file")
+    change.add_argument("target", type=Path, metavar="OUT", help="the .safetensors file to write")
     return top
 
 
@@ -151,6 +160,17 @@ def inspect(options: argparse.Namespace) -> int:
 
     recipe = json.loads(read_recipe(options.file).to_json())
     print(_printable(json.dumps(recipe, indent=2, sort_keys=True, ensure_ascii=False)))
+    return 0
+
+
+def convert(options: argparse.Namespace) -> int:
+    """Converts a pickle; prints the new path, and what was no tensor and was left out."""
+    from ldm_pipeline.convert import convert as convert_file
+
+    done = convert_file(options.source, options.target)
+    print(options.target)
+    for entry in done.left_out:
+        print(f"left out: {_printable(entry)}")
     return 0
 
 

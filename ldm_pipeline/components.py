@@ -6,35 +6,32 @@ Knows nothing of how pictures are drawn.
 # diffusers and transformers export lazily, which pyright takes for private names.
 # pyright: reportPrivateImportUsage=false
 
+import warnings
+from copy import deepcopy
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.loaders import (
-    FromSingleFileMixin,
-    IPAdapterMixin,
-    StableDiffusionLoraLoaderMixin,
-    TextualInversionLoaderMixin,
-)
+from diffusers.loaders import FromSingleFileMixin
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from ldm_pipeline import folder as folders
-from ldm_pipeline import schedulers
+from ldm_pipeline import schedulers, single_file
+from ldm_pipeline.adapters import HUB_ARGUMENTS, SafetensorsAdapters
 from ldm_pipeline.request import GenerationDefaults, GenerationRequest
 
 
 class LatentDiffusionComponents(
     DiffusionPipeline,
     StableDiffusionMixin,
-    TextualInversionLoaderMixin,
-    StableDiffusionLoraLoaderMixin,
-    IPAdapterMixin,
+    SafetensorsAdapters,
     FromSingleFileMixin,
 ):
     """Stable Diffusion's eight components, so that folders go to and from every tool of that family."""
@@ -99,7 +96,8 @@ class LatentDiffusionComponents(
         """Open a pipeline folder, or a repository by name; without arguments the bundled model.
 
         Takes diffusers' arguments. Weights load as float32 unless `dtype` says otherwise, whatever they are
-        saved as. ValueError for anything but safetensors and stock components: no code from a folder is run.
+        saved as; it may name components, as in `dtype={"vae": torch.float32, "default": torch.float16}`.
+        ValueError for anything but safetensors and stock components: no code from a folder is run.
         """
         place = (
             folders.bundled_folder()
@@ -110,7 +108,7 @@ class LatentDiffusionComponents(
             raise ValueError("custom_pipeline and trust_remote_code run code from the folder: leave them out")
         if kwargs.get("use_safetensors", True) is not True:
             raise ValueError(
-                "use_safetensors=False would open pickles, which can run code: convert to safetensors"
+                "use_safetensors=False would open pickles, which can run code: run `ldm convert` first"
             )
         kwargs["use_safetensors"] = True
         if "torch_dtype" not in kwargs and kwargs.get("dtype") is None:
@@ -119,17 +117,98 @@ class LatentDiffusionComponents(
         if not folder.is_dir():
             if str(place).count("/") != 1 or str(place).startswith((".", "/", "~")):
                 raise ValueError(
-                    f"{place} is no folder: give a pipeline folder, or a repository as owner/name"
+                    f"{folders.one_line(place)} is no folder: give a pipeline folder, or a repository as"
+                    " owner/name"
                 )
             wanted = ("cache_dir", "force_download", "local_files_only", "token", "revision", "variant")
             chosen = {name: kwargs[name] for name in wanted if name in kwargs}
             folder = Path(cls.download(str(place), use_safetensors=True, **chosen))
-        folders.check_model_index(folder)
+        folders.check_model_index(folder, replaced=kwargs.keys())
         own_scheduler = "scheduler" in kwargs
-        with folders.readable_weights(str(place)):
+        with folders.one_line_errors(str(place)):
             pipe = super().from_pretrained(str(folder), **kwargs)
         pipe._adopt(folder, own_scheduler=own_scheduler)
         return pipe
+
+    @classmethod
+    def from_single_file(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+        pretrained_model_link_or_path: str | PathLike[str],
+        *,
+        config: str | PathLike[str] | None = None,
+        prediction_type: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Open a Stable Diffusion 1.x or 2.x checkpoint in its original format, one `.safetensors` file.
+
+        config: a pipeline folder that describes it; its weights are not read, and need not be there. None:
+            told from the shapes of the weights, for Stable Diffusion's own. The tokenizer is then open_clip's
+            where that is installed, or else the hub's (`local_files_only=True`: its cache only).
+        prediction_type: "epsilon" or "v_prediction", which no shape tells: needed for 2.x without `config`.
+
+        Takes components and diffusers' other arguments too; weights load as float32 unless `dtype` says
+        otherwise. ValueError in one line for a file of another kind, and a config that does not fit.
+        """
+        if "original_config" in kwargs or "original_config_file" in kwargs:
+            raise ValueError("original_config needs the network: give config=FOLDER, or leave it out")
+        if config is not None and prediction_type is not None:
+            raise ValueError("config and prediction_type were both given: config says what is predicted")
+        if "torch_dtype" not in kwargs and kwargs.get("dtype") is None:
+            kwargs["dtype"] = torch.float32
+        hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
+        file = single_file.fetched(pretrained_model_link_or_path, **hub)
+        facts = single_file.read_facts(file)
+        with TemporaryDirectory() as written:
+            if config is not None:
+                folder = single_file.fetched_config(config, **hub)
+                folders.check_model_index(folder, replaced=kwargs.keys() | single_file.IN_THE_FILE)
+                single_file.check_fit(facts, folder)
+            else:
+                folder = Path(written)
+                single_file.write_config_folder(facts, folder, prediction_type=prediction_type)
+                if "tokenizer" not in kwargs:
+                    kwargs["tokenizer"] = single_file.clip_tokenizer(facts, **hub)
+            with folders.one_line_errors(str(file)):
+                pipe = super().from_single_file(
+                    str(file), config=str(folder), local_files_only=True, **kwargs
+                )
+            pipe._adopt(folder, own_scheduler="scheduler" in kwargs)
+        pipe.register_to_config(_name_or_path=str(file))
+        return pipe
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Self:
+        """Make a pipeline of another one's components, which both then share; its scheduler is copied.
+
+        Takes components, and settings of `__init__`, to use in place of the other's. The shared networks keep
+        their number types, where diffusers' method makes them float32 (diffusers#12754); `dtype` changes them
+        for both. ValueError for components that this pipeline has no use or no class for.
+        """
+        if kwargs.get("custom_pipeline") or kwargs.get("trust_remote_code"):
+            raise ValueError("custom_pipeline and trust_remote_code run code from elsewhere: leave them out")
+        dtype = kwargs.pop("dtype", None) or kwargs.pop("torch_dtype", None)
+        given = {name: part for name, part in pipeline.components.items() if part is not None}
+        for name, part in (given | kwargs).items():
+            if name.startswith("text_encoder_"):
+                raise ValueError(
+                    f"from_pipe was given a pipeline with a {name}: this class has one text encoder"
+                )
+            wanted = sorted(kind for _, kind in folders.ALLOWED_COMPONENTS.get(name, ()))
+            compiled_from = getattr(part, "_orig_mod", part)
+            kinds = {kind.__name__ for kind in type(compiled_from).__mro__}
+            if part is not None and wanted and name != "scheduler" and kinds.isdisjoint(wanted):
+                raise ValueError(f"{name} is a {type(part).__name__}: this class takes {' or '.join(wanted)}")
+        parts: dict[str, Any] = {name: given.get(name) for name in folders.ALLOWED_COMPONENTS} | kwargs
+        parts.setdefault("requires_safety_checker", pipeline.config.get("requires_safety_checker", False))
+        if "scheduler" not in kwargs:
+            parts["scheduler"] = deepcopy(parts["scheduler"])
+        pipe = cls(**parts)
+        if isinstance(pipeline, LatentDiffusionComponents):
+            pipe.generation_defaults, pipe.known_words = pipeline.generation_defaults, pipeline.known_words
+            pipe._is_flow_model = pipeline._is_flow_model
+        if pipeline.name_or_path:
+            pipe.register_to_config(_name_or_path=pipeline.name_or_path)
+        return pipe if dtype is None else pipe.to(dtype=dtype)
 
     def _adopt(self, folder: Path, *, own_scheduler: bool) -> None:
         """Take over what a folder says beyond its components: kind of model, defaults, known words."""
@@ -143,16 +222,29 @@ class LatentDiffusionComponents(
         if self.generation_defaults.scheduler is not None and not own_scheduler:
             self.use_scheduler(self.generation_defaults.scheduler)
 
+    def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, save_directory: str | PathLike[str], safe_serialization: bool = True, **kwargs: Any
+    ) -> None:
+        """Write a folder that every tool of the family opens; diffusers' arguments, safetensors always."""
+        if not safe_serialization:
+            warnings.warn(
+                "safe_serialization=False would write pickles: safetensors are written all the same",
+                stacklevel=2,
+            )
+        super().save_pretrained(save_directory, safe_serialization=True, **kwargs)
+
     def save_config(
         self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any
     ) -> None:
         """Write what `save_pretrained` adds to the components: `model_index.json`, defaults and known words.
 
-        `_class_name` is StableDiffusionPipeline, so that every tool opens the folder; this class does too.
+        `_class_name` is StableDiffusionPipeline, or with 9 channels its Inpaint sister, so that every tool
+        opens the folder; this class does too. The text encoder gets the names that older tools read.
         """
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         folder = Path(save_directory)
         folders.name_as_stable_diffusion(folder)
+        folders.write_old_text_encoder_keys(folder)
         if self.generation_defaults != GenerationDefaults():
             (folder / folders.DEFAULTS_FILE).write_text(self.generation_defaults.to_json(), encoding="utf-8")
         if self.known_words is not None:

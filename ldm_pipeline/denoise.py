@@ -3,7 +3,7 @@
 Knows nothing of pictures, of how a run started, or of where texts and settings came from.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm_pipeline.guidance import Guidance, guided_prediction
+from ldm_pipeline.guidance import Guidance, Term, composed_prediction, weighted_mean
 from ldm_pipeline.schedulers import network_input
-from ldm_pipeline.text import TextConditioning
+from ldm_pipeline.text import Branch, TextConditioning, lengthen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +23,16 @@ class StepState:
     latents: Float[Tensor, "batch channels height width"]
     conditioning: TextConditioning
     guidance: Guidance
+    pictures: Any = None
+    """What the network reads beside its prompt (`ip_adapter.ImageConditioning`); None: nothing."""
 
 
+STATES = ("prompt_embeds", "negative_prompt_embeds")
+"""diffusers' names for the token states that a callback may see and change."""
 AfterStep = Callable[[int, Tensor, StepState], StepState]
 """Called with the step's number in this run, its timestep and its state; gives the state to go on with."""
+Predict = Callable[..., Tensor]
+"""Has the signature of `predict`."""
 
 
 def denoise(
@@ -39,21 +45,26 @@ def denoise(
     total_steps: int,
     step_arguments: dict[str, Any],
     network_arguments: dict[str, Any],
+    joined: Callable[[Tensor], Tensor],
     put_back: Callable[[Any, Tensor, int], Tensor],
     after_step: AfterStep,
     interrupted: Callable[[], bool],
+    predict_with: Predict | None = None,
 ) -> Tensor:
     """Run the steps `timesteps` of a schedule and return the latents (pictures channels height width).
 
     Step i of this run is step `first_step + i` of `total_steps`: that place decides where guidance and the
-    negative prompt act. `put_back` restores what a mask keeps; once `interrupted` is true no step is begun.
+    negative prompt act. `joined` adds what an inpainting network reads beside its input, `put_back` restores
+    what a mask keeps; once `interrupted` is true no step is begun. `predict_with` stands in for `predict`.
     """
     for i, timestep in enumerate(timesteps):
         if interrupted():
             break
         place = (first_step + i) / total_steps
-        model_input = network_input(scheduler, state.latents, timestep)
-        prediction = predict(unet, model_input, timestep, state, place=place, arguments=network_arguments)
+        model_input = joined(network_input(scheduler, state.latents, timestep))
+        prediction = (predict_with or predict)(
+            unet, model_input, timestep, state, place=place, arguments=network_arguments
+        )
         stepped = scheduler.step(prediction, timestep, state.latents, **step_arguments, return_dict=False)[0]
         kept = put_back(scheduler, stepped, i)
         state = after_step(i, timestep, replace(state, latents=kept))
@@ -69,25 +80,59 @@ def predict(
     place: float,
     arguments: dict[str, Any],
 ) -> Tensor:
-    """Predict what the scheduler wants (eps, v or flow): both branches in one batch, or one branch alone."""
-    negative = unconditional_states(state, place=place)
-    if negative is None:
-        states = state.conditioning.prompt
-        return unet(model_input, timestep, encoder_hidden_states=states, **arguments, return_dict=False)[0]
-    states = torch.cat([negative, state.conditioning.prompt])
-    doubled = torch.cat([model_input, model_input])
-    both = unet(doubled, timestep, encoder_hidden_states=states, **arguments, return_dict=False)[0]
-    unconditional, conditional = both.chunk(2)
-    return guided_prediction(unconditional, conditional, state.guidance)
+    """Predict what the scheduler wants (eps, v or flow): all branches in one batch, unconditional ones first.
+
+    Tensors in `arguments` have a row per picture and are handed to each branch.
+    """
+    negatives, prompts = unconditional_branches(state, place=place), state.conditioning.prompts
+    branches = align([*negatives, *prompts])
+    given = {**arguments, **text_arguments(branches)}
+    if state.pictures is not None:
+        given["added_cond_kwargs"] = state.pictures.added(negatives=len(negatives), prompts=len(prompts))
+    if (count := len(branches)) > 1:
+        model_input = torch.cat([model_input] * count)
+        given |= {
+            name: torch.cat([value] * count) for name, value in arguments.items() if isinstance(value, Tensor)
+        }
+    answers = unet(model_input, timestep, **given, return_dict=False)[0].chunk(count)
+    terms = [
+        Term(prediction=answer, weight=branch.weight)
+        for answer, branch in zip(answers, branches, strict=True)
+    ]
+    if not negatives:
+        return weighted_mean(terms)
+    return composed_prediction(terms[: len(negatives)], terms[len(negatives) :], state.guidance)
 
 
-def unconditional_states(state: StepState, *, place: float) -> Tensor | None:
-    """Give the unconditional branch's token states at a place in the schedule, None where it is not run."""
-    if not state.guidance.acts_at(place):
-        return None
+def unconditional_branches(state: StepState, *, place: float) -> tuple[Branch, ...]:
+    """Give the unconditional branches at a place in the schedule; none where they are not run."""
+    negatives, null = state.conditioning.negatives, state.conditioning.null
+    if not negatives or not state.guidance.acts_at(place):
+        return ()
     if state.guidance.negative_acts_at(place):
-        return state.conditioning.negative
-    return state.conditioning.null
+        return negatives
+    assert null is not None, "the empty prompt is encoded wherever the negative prompt starts late"
+    return (null,)
+
+
+def align(branches: Sequence[Branch]) -> list[Branch]:
+    """Bring branches to one number of tokens, so that they go into one batch."""
+    longest = max(branch.states.shape[1] for branch in branches)
+    return [lengthen(branch, longest) for branch in branches]
+
+
+def text_arguments(branches: Sequence[Branch]) -> dict[str, Tensor]:
+    """Give the network's arguments for branches of one length; a mask only where some tokens are padding."""
+    states = torch.cat([branch.states for branch in branches])
+    if all(branch.attention is None for branch in branches):
+        return {"encoder_hidden_states": states}
+    read = [
+        torch.ones(branch.states.shape[:2], dtype=torch.bool, device=states.device)
+        if branch.attention is None
+        else branch.attention
+        for branch in branches
+    ]
+    return {"encoder_hidden_states": states, "encoder_attention_mask": torch.cat(read)}
 
 
 def call_back(
@@ -104,12 +149,15 @@ def call_back(
 
     As in diffusers `prompt_embeds` holds both branches (unconditional first) where both were run, and a
     callback may change `pipe._guidance_scale`. TypeError when it returns no dict, ValueError for another
-    number of rows.
+    number of rows, and for token states where a picture has several prompts or negative prompts.
     """
-    conditioning, pictures = state.conditioning, len(state.latents)
-    negative = unconditional_states(state, place=place)
-    both = conditioning.prompt if negative is None else torch.cat([negative, conditioning.prompt])
-    tensors = {"latents": state.latents, "prompt_embeds": both, "negative_prompt_embeds": negative}
+    negatives = unconditional_branches(state, place=place)
+    tensors: dict[str, Tensor | None] = {"latents": state.latents}
+    if {*names} & {*STATES}:
+        _check_single(state.conditioning)
+        branches = align([*negatives, *state.conditioning.prompts])
+        tensors["prompt_embeds"] = text_arguments(branches)["encoder_hidden_states"]
+        tensors["negative_prompt_embeds"] = branches[0].states if negatives else None
     handed = {name: tensors[name] for name in names}
     pipe._guidance_scale, pipe._guidance_rescale = state.guidance.scale, state.guidance.rescale
     returned = callback(pipe, step, timestep, dict(handed))
@@ -118,18 +166,50 @@ def call_back(
             f"callback_on_step_end returned {type(returned).__name__}: return the dict it was given"
         )
     changed = {name: value for name, value in returned.items() if value is not handed.get(name)}
+    guidance = replace(state.guidance, scale=pipe._guidance_scale, rescale=pipe._guidance_rescale)
+    return replace(
+        state,
+        latents=changed.get("latents", state.latents),
+        conditioning=_with_states(state, changed, negatives),
+        guidance=guidance,
+    )
+
+
+def _with_states(
+    state: StepState, changed: dict[str, Any], negatives: tuple[Branch, ...]
+) -> TextConditioning:
+    """Take over the token states that a callback changed."""
+    conditioning, pictures = state.conditioning, len(state.latents)
+    if any(changed.get(name) is not None for name in STATES):
+        _check_single(conditioning)
     if (states := changed.get("prompt_embeds")) is not None:
         if len(states) not in (pictures, 2 * pictures):
             raise ValueError(
                 f"callback_on_step_end returned {len(states)} rows of prompt_embeds:"
                 f" return {pictures} or {2 * pictures}"
             )
-        conditioning = replace(conditioning, prompt=states[-pictures:])
+        *run, prompt = align([*negatives, *conditioning.prompts])
+        conditioning = replace(conditioning, prompts=(_refilled(prompt, states[-pictures:]),))
         if len(states) == 2 * pictures:
-            conditioning = replace(conditioning, negative=states[:pictures], null=states[:pictures])
-    if (negative := changed.get("negative_prompt_embeds")) is not None:
-        conditioning = replace(conditioning, negative=negative)
-    guidance = replace(state.guidance, scale=pipe._guidance_scale, rescale=pipe._guidance_rescale)
-    return StepState(
-        latents=changed.get("latents", state.latents), conditioning=conditioning, guidance=guidance
-    )
+            negative = _refilled(run[0] if run else None, states[:pictures])
+            conditioning = replace(conditioning, negatives=(negative,), null=negative)
+    if (states := changed.get("negative_prompt_embeds")) is not None:
+        negative = align([*negatives, *conditioning.prompts])[0] if negatives else None
+        conditioning = replace(conditioning, negatives=(_refilled(negative, states),))
+    return conditioning
+
+
+def _refilled(branch: Branch | None, states: Tensor) -> Branch:
+    """Put other token states into a branch; of another length they have no padding."""
+    if branch is None or branch.states.shape[1] != states.shape[1]:
+        return Branch(states=states, weight=None if branch is None else branch.weight)
+    return replace(branch, states=states)
+
+
+def _check_single(conditioning: TextConditioning) -> None:
+    """Refuse token states of weighted sums: a callback's tensors have no place for them."""
+    if len(conditioning.prompts) > 1 or len(conditioning.negatives) > 1:
+        raise ValueError(
+            "callback_on_step_end_tensor_inputs names token states of several prompts for one picture:"
+            " use 'latents' alone, or one prompt and one negative prompt per row"
+        )

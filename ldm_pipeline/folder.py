@@ -7,18 +7,22 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 MODELS = Path(__file__).parent / "models"
 DEFAULTS_FILE = "generation_defaults.json"
 KNOWN_WORDS_FILE = "tokenizer/known_words.txt"
-SAVED_CLASS_NAME = "StableDiffusionPipeline"
+INPAINTING_CHANNELS = 9
+PICKLE_ENDINGS = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+LARGEST_JSON_BYTES = 16 * 2**20
+"""CLIP's whole tokenizer has some 4 MB."""
 
 ALLOWED_PIPELINES = {
     "LatentDiffusionPipeline",
@@ -68,42 +72,94 @@ def bundled_folder(name: str = "postcards") -> Path:
     return folder
 
 
-def check_model_index(folder: Path) -> None:
-    """Refuse, before anything is built, a folder whose `model_index.json` names what we do not run.
+def check_model_index(folder: Path, *, replaced: Collection[str] = ()) -> None:
+    """Refuse, before anything is built, a folder that asks for what we do not run or cannot be read whole.
 
     ValueError for another pipeline, an unknown component, a (library, class) outside `ALLOWED_COMPONENTS`,
-    and weights that lie there as pickles only.
+    a component that is missing or lies there as a pickle only, weights with a damaged header, and a list of
+    shards that leads out of its folder. Components named in `replaced` are not opened, hence not checked.
     """
     index = read_json_object(folder / "model_index.json")
-    pipeline = index.get("_class_name")
+    shown, pipeline = one_line(folder), index.get("_class_name")
     if not isinstance(pipeline, str) or pipeline not in ALLOWED_PIPELINES:
         allowed = ", ".join(sorted(ALLOWED_PIPELINES))
-        raise ValueError(f"{folder} holds {pipeline!r}: this pipeline opens {allowed}")
+        raise ValueError(f"{shown} holds {pipeline!r}: this pipeline opens {allowed}")
     for name, value in index.items():
-        if name.startswith("_") or not isinstance(value, list):
-            continue
+        if name.startswith("_") or (name not in ALLOWED_COMPONENTS and not isinstance(value, list | dict)):
+            continue  # the pipeline's settings
         if name not in ALLOWED_COMPONENTS:
-            raise ValueError(
-                f"{folder} names a component {name!r}: known are {', '.join(ALLOWED_COMPONENTS)}"
-            )
+            raise ValueError(f"{shown} names a component {name!r}: known are {', '.join(ALLOWED_COMPONENTS)}")
         if value == [None, None]:
             continue
-        if tuple(map(str, value)) not in ALLOWED_COMPONENTS[name]:
+        if not isinstance(value, list) or tuple(map(str, value)) not in ALLOWED_COMPONENTS[name]:
             allowed = ", ".join(".".join(pair) for pair in sorted(ALLOWED_COMPONENTS[name]))
-            raise ValueError(f"{folder} wants {name} to be {value}: allowed are {allowed}")
-        _refuse_pickles(folder / name)
+            raise ValueError(f"{shown} wants {name} to be {value!r}: allowed are {allowed}")
+        if name not in replaced:
+            _check_component(folder / name)
+
+
+def _check_component(component: Path) -> None:
+    """Refuse a component's folder that is missing, holds pickles only, or has damaged or foreign files."""
+    if not component.is_dir():
+        raise ValueError(f"{one_line(component)} is missing: copy the whole folder, or pass the component")
+    for path in component.glob("*.json"):
+        if path.stat().st_size > LARGEST_JSON_BYTES:
+            raise ValueError(f"{one_line(path)} has over {LARGEST_JSON_BYTES} bytes: it is no description")
+        if path.name.endswith("config.json"):
+            read_json_object(path)
+    weights = sorted(component.glob("*.safetensors"))
+    pickles = sorted(path for path in component.iterdir() if path.suffix in PICKLE_ENDINGS)
+    if pickles and not weights:
+        raise ValueError(
+            f"{one_line(component)} holds {one_line(pickles[0].name)} but no safetensors:"
+            f" {pickle_remedy(pickles[0])}"
+        )
+    for path in component.glob("*.safetensors.index*.json"):
+        parts = read_json_object(path).get("weight_map")
+        names = set(map(str, parts.values())) if isinstance(parts, dict) else {""}
+        for name in sorted(names - {file.name for file in weights}):
+            raise ValueError(
+                f"{one_line(path)} names {name!r}:"
+                " a part of the weights must lie beside it and end in .safetensors"
+            )
+    for path in weights:
+        check_weights_header(path)
+
+
+def check_weights_header(path: Path) -> None:
+    """Refuse a safetensors file whose header is damaged or tells another size; the data are not read."""
+    with readable_weights(str(path)), safe_open(path, framework="np"):
+        pass
+
+
+def pickle_remedy(path: Path) -> str:
+    """Say what to do with a pickle: the command that makes safetensors of it, under the libraries' names."""
+    safe = path.with_suffix(".safetensors")
+    if path.name.startswith("pytorch_model"):  # transformers' name
+        safe = safe.with_name(safe.name.removeprefix("pytorch_"))
+    return f"pickles can run code, run `ldm convert {one_line(path)} {one_line(safe)}` first"
+
+
+def one_line(text: object) -> str:
+    """Write out line breaks and other control characters, so that a message stays a line."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file; ValueError naming the file when it is missing or something else."""
+    shown = one_line(path)
     try:
+        if path.stat().st_size > LARGEST_JSON_BYTES:
+            raise ValueError(f"it has over {LARGEST_JSON_BYTES} bytes")
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path.parent} is no pipeline folder: {path.name} is missing") from None
+        raise ValueError(
+            f"{one_line(path.parent)} is no pipeline folder: {one_line(path.name)} is missing"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
+        raise ValueError(f"{shown} cannot be read as JSON: {one_line(error)}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}: a JSON object is needed")
+        raise ValueError(f"{shown} holds a {type(content).__name__}: a JSON object is needed")
     return content
 
 
@@ -140,21 +196,36 @@ def readable_weights(source: str) -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise ValueError(
-            f"{source} holds weights that cannot be read ({error}): copy or export them again"
+            f"{one_line(source)} holds weights that cannot be read ({one_line(error)}):"
+            " copy or export them again"
         ) from error
+
+
+@contextmanager
+def one_line_errors(source: str) -> Iterator[None]:
+    """Turn whatever the libraries raise over a stranger's files into a ValueError of one line."""
+    try:
+        yield
+    except Exception as error:  # settings from strangers make any line of the libraries fail
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{one_line(source)} cannot be opened: {one_line(reason)}") from error
 
 
 def name_as_stable_diffusion(folder: Path) -> None:
     """Make a just-saved folder open everywhere, and free of this machine's paths.
 
     diffusers' generic classes cannot open a folder that names our class; the components are all stock ones.
+    Only its inpainting class runs a UNet that reads a mask and a masked picture beside the latents.
     A float16 text encoder's config asks transformers for float16, while diffusers' networks load as float32
     whatever they are saved as, and the two do not fit: it is made to ask for float32. Without an entry
     transformers would take the saved type.
     """
     index_path = folder / "model_index.json"
     index = read_json_object(index_path)
-    write_json(index_path, {**index, "_class_name": SAVED_CLASS_NAME})
+    unet = folder / "unet" / "config.json"
+    inpaints = unet.is_file() and read_json_object(unet).get("in_channels") == INPAINTING_CHANNELS
+    name = "StableDiffusionInpaintPipeline" if inpaints else "StableDiffusionPipeline"
+    write_json(index_path, {**index, "_class_name": name})
     for path in [index_path, *folder.glob("*/*.json")]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -182,26 +253,18 @@ def write_old_text_encoder_keys(folder: Path) -> None:
     """
     for path in sorted((folder / "text_encoder").glob("*.safetensors")):
         _rename_tensors(path)
-    for path in (folder / "text_encoder").glob("*.safetensors.index.json"):
+    for path in (folder / "text_encoder").glob("*.safetensors.index*.json"):
         index = read_json_object(path)
         weight_map = {_old_key(key): value for key, value in index["weight_map"].items()}
         write_json(path, {**index, "weight_map": weight_map})
+    if not (folder / "tokenizer" / "tokenizer.json").is_file():
+        return  # a pipeline in parts
     model = read_json_object(folder / "tokenizer" / "tokenizer.json")["model"]
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     vocabulary = json.dumps(model["vocab"], ensure_ascii=False)
     (folder / "tokenizer" / "vocab.json").write_text(vocabulary + "\n", encoding="utf-8")
     merges_text = "\n".join(["#version: 0.2", *merges]) + "\n"
     (folder / "tokenizer" / "merges.txt").write_text(merges_text, encoding="utf-8")
-
-
-def _refuse_pickles(component: Path) -> None:
-    pickles = [
-        path.name for pattern in ("*.bin", "*.ckpt", "*.pt", "*.pth") for path in component.glob(pattern)
-    ]
-    if pickles and not any(component.glob("*.safetensors")):
-        raise ValueError(
-            f"{component} holds {pickles[0]} but no safetensors: convert it, for pickles can run code"
-        )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -218,14 +281,16 @@ def _old_key(key: str) -> str:
 
 def _rename_tensors(path: Path) -> None:
     """Rewrite names in a safetensors header: 8 bytes of length, JSON padded with spaces, then the data."""
-    content = path.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8 : 8 + length])
-    renamed = {key if key == "__metadata__" else _old_key(key): value for key, value in header.items()}
-    if renamed == header:
-        return
-    text = json.dumps(renamed, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        renamed = {key if key == "__metadata__" else _old_key(key): value for key, value in header.items()}
+        if renamed == header:
+            return
+        text = json.dumps(renamed, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        fresh = path.with_name(path.name + ".new")
+        with fresh.open("wb") as copy:
+            copy.write(struct.pack("<Q", len(text)) + text)
+            shutil.copyfileobj(file, copy, 2**20)
     os.replace(fresh, path)

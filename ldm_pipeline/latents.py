@@ -1,19 +1,23 @@
-"""Pictures to latents and back through the VAE, and the three places where a run can start.
+"""Pictures to latents and back through the VAE, and the four places where a run can start.
 
 Knows nothing of prompts, guidance or the UNet.
 """
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldm_pipeline.images import spread
 from ldm_pipeline.noise import Generators, draw_noise
 from ldm_pipeline.schedulers import first_noise, noised
+
+MOST_CELLS_DECODED = 64 * 64
+"""Latent cells that are decoded at once; larger batches go through the VAE in parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +33,39 @@ class Start:
     total_steps: int
     """Length of the whole schedule."""
     clean: Float[Tensor, "batch channels height width"] | None = None
-    """Latents of the picture to keep; only for a masked start."""
+    """Latents of the picture to put back after each step; not for a UNet that is made for inpainting."""
     noise: Float[Tensor, "batch channels height width"] | None = None
     """The noise that `clean` is brought to each step's level with."""
     mask: Float[Tensor, "batch 1 height width"] | None = None
-    """(pictures 1 height width) at latent size: 1 is painted anew, 0 is kept."""
+    """(pictures 1 height width) at latent size: 1 is painted anew, 0 is kept, between them in late steps."""
+    masked_latents: Float[Tensor, "batch channels height width"] | None = None
+    """Latents of the picture with its masked part gray; only for a UNet that is made for inpainting."""
 
     def put_back(self, scheduler: Any, latents: Tensor, step: int) -> Tensor:
-        """Replace the kept part by the picture, noised to the level that `latents` have after `step`."""
+        """Replace the kept part by the picture, noised to the level that `latents` have after `step`.
+
+        A cell of mask m is left to the network in the last floor(m n) of n steps and put back before, as in
+        Differential Diffusion (arXiv 2306.00950): a mask of one gray is image-to-image of that strength.
+        """
         if self.mask is None or self.clean is None or self.noise is None:
             return latents
         last = step == len(self.timesteps) - 1
         kept = self.clean if last else noised(scheduler, self.clean, self.noise, self.timesteps[step + 1])
-        return (1 - self.mask) * kept + self.mask * latents
+        order = scheduler.order  # the two halves of a Heun step belong together
+        steps = -(-len(self.timesteps) // order)
+        painted = torch.floor(self.mask * steps) >= steps - step // order
+        return torch.where(painted, latents, kept.to(latents.dtype))
+
+    def joined(self, model_input: Tensor) -> Tensor:
+        """Add what a UNet for inpainting reads beside its scaled input: the mask, then the masked latents.
+
+        `model_input` may hold both branches of guidance. Other UNets get their input unchanged.
+        """
+        if self.mask is None or self.masked_latents is None:
+            return model_input
+        beside = torch.cat([self.mask, self.masked_latents], dim=1)
+        branches = len(model_input) // len(beside)
+        return torch.cat([model_input, beside.repeat(branches, 1, 1, 1)], dim=1)
 
 
 def prepare_start(
@@ -57,23 +81,54 @@ def prepare_start(
     mask: Tensor | None,
     dtype: torch.dtype,
     device: torch.device,
+    blend: str = "exact",
+    made_for_inpainting: bool = False,
+    picture_latents: Tensor | None = None,
+    masked_image_latents: Tensor | None = None,
 ) -> Start:
-    """Make whichever start was asked for, with random draws in diffusers' order: picture latents, then noise.
+    """Make whichever start was asked for, with random draws in diffusers' order.
 
-    `shape` is the latents' (pictures channels height width), `noise` replaces the drawn one, `picture` and
-    `mask` are padded pixels in [0, 1], one per picture (pictures 3|1 height width).
+    These are: picture latents (unless the UNet is `made_for_inpainting` and runs the whole schedule), noise,
+    and for a mask always the latents of the masked picture. `shape` is the latents' (pictures channels height
+    width), `noise` replaces the drawn one, `picture` and `mask` are padded pixels in [0, 1]: one for all, one
+    per prompt or one per picture. One generator draws for the given pictures before they are spread, as in
+    diffusers; one per picture draws for that picture alone. `picture_latents` and `masked_image_latents`,
+    scaled, replace what would be encoded, and are not drawn.
     """
-    clean = None if picture is None else picture_to_latents(vae, picture, generators, device=device).to(dtype)
+    clean = None
+    if picture_latents is not None:
+        clean = _given(picture_latents, shape, "image").to(device=device, dtype=dtype)
+    elif picture is not None and not (made_for_inpainting and strength == 1.0):
+        clean = spread(picture_to_latents(vae, picture, generators, device=device), shape[0]).to(dtype)
     if noise is None:
         noise = draw_noise(shape, generators, dtype=dtype, device=device)
     noise = noise.to(device=device, dtype=dtype)
-    if clean is None or strength is None:
+    if strength is None:
         return start_from_noise(scheduler, noise)
     if mask is None:
+        assert clean is not None, "a strength belongs to a picture"
         return start_from_picture(scheduler, clean, noise, steps=steps, strength=strength)
-    skip_posterior_draw(clean, generators)
-    small = latent_mask(mask, mask.shape[-1] // clean.shape[-1]).to(clean)
-    return start_from_masked_picture(scheduler, clean, noise, small, steps=steps, strength=strength)
+    factor = mask.shape[-1] // shape[-1]
+    small = sampled_mask(mask, factor) if blend == "none" else latent_mask(mask, factor)
+    small = spread(small, shape[0]).to(noise)
+    masked = None
+    if masked_image_latents is not None:
+        masked = _given(masked_image_latents, shape, "masked_image_latents").to(noise)
+    elif picture is not None and made_for_inpainting:
+        rows = max(len(picture), len(mask))
+        erased = torch.where(spread(mask, rows) < 0.5, spread(picture, rows), 0.5)
+        masked = picture_to_latents(vae, erased, generators, device=device)
+        masked = spread(masked, shape[0]).to(noise)
+    elif picture is not None:
+        skip_posterior_draw((max(len(picture), len(mask)), *shape[1:]), generators, device=device)
+    if not made_for_inpainting:
+        assert clean is not None, "a mask belongs to a picture"
+        return start_from_masked_picture(scheduler, clean, noise, small, steps=steps, strength=strength)
+    if masked is None:
+        raise ValueError(
+            "image holds latents, which cannot be masked: give masked_image_latents too, or pixels"
+        )
+    return start_beside_masked_picture(scheduler, clean, noise, small, masked, steps=steps, strength=strength)
 
 
 def start_from_noise(scheduler: Any, noise: Tensor) -> Start:
@@ -87,9 +142,7 @@ def start_from_picture(scheduler: Any, clean: Tensor, noise: Tensor, *, steps: i
 
     `steps` is the schedule's number of steps. ValueError when strength leaves none, naming one that works.
     """
-    first = (steps - steps_left(steps, strength)) * scheduler.order
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(first)
+    first = enter(scheduler, steps=steps, strength=strength)
     timesteps = scheduler.timesteps[first:]
     latents = noised(scheduler, clean, noise, timesteps[0])
     return Start(latents=latents, timesteps=timesteps, first_step=first, total_steps=len(scheduler.timesteps))
@@ -104,15 +157,46 @@ def start_from_masked_picture(
     """
     plain = start_from_picture(scheduler, clean, noise, steps=steps, strength=strength)
     latents = first_noise(scheduler, noise) if strength == 1.0 else plain.latents
+    return replace(plain, latents=latents, clean=clean, noise=noise, mask=mask)
+
+
+def start_beside_masked_picture(
+    scheduler: Any,
+    clean: Tensor | None,
+    noise: Tensor,
+    mask: Tensor,
+    masked_latents: Tensor,
+    *,
+    steps: int,
+    strength: float,
+) -> Start:
+    """Start inpainting with a UNet that reads mask and masked picture, and so needs nothing put back.
+
+    `clean` is None at strength 1, where the run starts from pure noise.
+    """
+    first = enter(scheduler, steps=steps, strength=strength)
+    timesteps = scheduler.timesteps[first:]
+    latents = (
+        first_noise(scheduler, noise)
+        if clean is None or strength == 1.0
+        else noised(scheduler, clean, noise, timesteps[0])
+    )
     return Start(
         latents=latents,
-        timesteps=plain.timesteps,
-        first_step=plain.first_step,
-        total_steps=plain.total_steps,
-        clean=clean,
-        noise=noise,
+        timesteps=timesteps,
+        first_step=first,
+        total_steps=len(scheduler.timesteps),
         mask=mask,
+        masked_latents=masked_latents,
     )
+
+
+def enter(scheduler: Any, *, steps: int, strength: float) -> int:
+    """Let the scheduler begin at the last `strength` of its schedule, and give the index of that timestep."""
+    first = (steps - steps_left(steps, strength)) * scheduler.order
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    return first
 
 
 def steps_left(steps: int, strength: float) -> int:
@@ -129,7 +213,7 @@ def steps_left(steps: int, strength: float) -> int:
 def latent_mask(
     mask: Float[Tensor, "batch 1 height width"], factor: int
 ) -> Float[Tensor, "batch 1 rows columns"]:
-    """Shrink a pixel mask (masks 1 height width) of 0 and 1 by the VAE's factor.
+    """Shrink a pixel mask (masks 1 height width) by the VAE's factor.
 
     A latent cell is painted anew as soon as one of its pixels is: diffusers samples one pixel per cell, which
     loses thin masks. The pixels to keep are restored in the picture itself.
@@ -137,29 +221,42 @@ def latent_mask(
     return torch.nn.functional.max_pool2d(mask, factor)
 
 
-def picture_to_latents(vae: Any, picture: Tensor, generators: Generators, *, device: torch.device) -> Tensor:
-    """Sample scaled latents (pictures channels height width) of pictures in [0, 1] from the VAE's posterior.
+def sampled_mask(
+    mask: Float[Tensor, "batch 1 height width"], factor: int
+) -> Float[Tensor, "batch 1 rows columns"]:
+    """Shrink a pixel mask as diffusers does: each cell takes after its first pixel."""
+    return torch.nn.functional.interpolate(mask, size=(mask.shape[-2] // factor, mask.shape[-1] // factor))
 
-    One generator per picture draws for that picture alone; a single generator draws for the batch at once.
+
+def picture_to_latents(
+    vae: Any, picture: Float[Tensor, "given 3 height width"], generators: Generators, *, device: torch.device
+) -> Float[Tensor, "pictures channels rows columns"]:
+    """Sample scaled latents of pictures in [0, 1] from the VAE's posterior.
+
+    One generator per picture draws for that picture alone, (pictures channels height width); a picture that
+    several share is encoded once. A single generator draws for the given pictures at once, one row each.
     """
     pixels = (2.0 * picture - 1.0).to(device=device, dtype=vae.dtype)
     if isinstance(generators, list):
-        alone = [
-            vae.encode(pixels[i : i + 1]).latent_dist.sample(generator)
-            for i, generator in enumerate(generators)
-        ]
+        shared = len(generators) // len(pixels)
+        alone = []
+        for i, one in enumerate(pixels.split(1)):
+            posterior = vae.encode(one).latent_dist
+            alone += [posterior.sample(draw) for draw in generators[i * shared : (i + 1) * shared]]
         latents = torch.cat(alone)
     else:
         latents = vae.encode(pixels).latent_dist.sample(generators)
     return latents * vae.config.scaling_factor
 
 
-def skip_posterior_draw(clean: Tensor, generators: Generators) -> None:
+def skip_posterior_draw(
+    shape: tuple[int, int, int, int], generators: Generators, *, device: torch.device
+) -> None:
     """Advance the generators as diffusers' inpainting does when it encodes the masked picture, unused here.
 
     Without it a scheduler that draws noise would give another picture than diffusers for the same generator.
     """
-    draw_noise(clean.shape, generators, dtype=clean.dtype, device=clean.device)
+    draw_noise(shape, generators, dtype=torch.float32, device=device)
 
 
 def latents_to_picture(
@@ -167,19 +264,37 @@ def latents_to_picture(
 ) -> Float[Tensor, "batch 3 height width"]:
     """Decode scaled latents to pictures in [0, 1], float32 (pictures 3 height width).
 
-    A VAE in half precision whose output is not finite is tried once more in float32 (SDXL's overflows).
-    ValueError naming the stage when latents or picture are not finite: never a silently black picture.
+    A batch of more than `MOST_CELLS_DECODED` is decoded in parts, at 512 x 512 picture by picture, which
+    spares memory and gives what it gives at once to 1e-5. A VAE in half precision whose output is not finite
+    is tried once more in float32 (SDXL's overflows). ValueError naming the stage when latents or picture are
+    not finite: never a silently black picture.
     """
     if not torch.isfinite(latents).all():
         raise ValueError(
             "denoising ended in latents that are not finite: use dtype=torch.float32 or less guidance_scale"
         )
     scaled = latents / vae.config.scaling_factor
-    picture = vae.decode(scaled.to(vae.dtype), return_dict=False)[0].float()
+    picture = _decoded(vae, scaled)
     if not torch.isfinite(picture).all() and vae.dtype != torch.float32:
-        picture = copy.deepcopy(vae).float().decode(scaled.float(), return_dict=False)[0]
+        picture = _decoded(copy.deepcopy(vae).float(), scaled)
     if not torch.isfinite(picture).all():
         raise ValueError(
             "the VAE decoded finite latents to a picture that is not: use dtype=torch.float32, or another VAE"
         )
-    return (picture * 0.5 + 0.5).clamp(0, 1)
+    return picture.mul(0.5).add_(0.5).clamp_(0, 1)
+
+
+def _decoded(vae: Any, scaled: Tensor) -> Tensor:
+    cells = scaled.shape[-2] * scaled.shape[-1]
+    parts = [
+        vae.decode(part.to(vae.dtype), return_dict=False)[0].float()
+        for part in scaled.split(max(1, MOST_CELLS_DECODED // cells))
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _given(latents: Tensor, shape: tuple[int, int, int, int], name: str) -> Tensor:
+    """Spread latents that a caller gave over all pictures; ValueError for another shape."""
+    if tuple(latents.shape[1:]) != shape[1:] or shape[0] % len(latents):
+        raise ValueError(f"{name} has shape {tuple(latents.shape)}: give {shape}, or one row for all")
+    return spread(latents, shape[0])

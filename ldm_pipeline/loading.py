@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ldm_pipeline.folder import bundled_folder, readable_weights
+from ldm_pipeline.folder import bundled_folder, pickle_remedy
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -72,8 +72,7 @@ def _open(model: str | os.PathLike[str] | None, dtype: torch.dtype) -> LatentDif
         return LatentDiffusionPipeline.from_pretrained(path, dtype=dtype)
     if path.is_file():
         file = _safetensors_file("model", path)
-        with readable_weights(name):
-            return LatentDiffusionPipeline.from_single_file(str(file), dtype=dtype)
+        return LatentDiffusionPipeline.from_single_file(file, dtype=dtype)
     bundled = bundled_names()
     if name in bundled:
         return LatentDiffusionPipeline.from_pretrained(bundled_folder(name), dtype=dtype)
@@ -93,8 +92,7 @@ def bundled_names() -> list[str]:
 
 def _add_lora(pipeline: LatentDiffusionPipeline, lora: Path) -> None:
     try:
-        with readable_weights(lora.name):
-            pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, local_files_only=True)
+        pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, local_files_only=True)
     except ValueError as error:
         if "PEFT" in str(error):
             raise ValueError("lora needs the package peft: run pip install '.[lora]' in a checkout") from None
@@ -106,8 +104,5 @@ def _safetensors_file(argument: str, path: str | os.PathLike[str]) -> Path:
     if not path.is_file():
         raise ValueError(f"{argument}={os.fspath(path)!r} is not a file: check the path")
     if path.suffix.lower() != ".safetensors":
-        raise ValueError(
-            f"{argument}={os.fspath(path)!r} is no .safetensors file: other formats can run code when opened;"
-            " convert it to safetensors first"
-        )
+        raise ValueError(f"{argument}={os.fspath(path)!r} is no .safetensors file: {pickle_remedy(path)}")
     return path

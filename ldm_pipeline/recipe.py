@@ -10,13 +10,14 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
 from PIL import Image, PngImagePlugin
 
+from ldm_pipeline.prompt_rows import NegativeRow, PromptRow, row_text
 from ldm_pipeline.request import GenerationRequest, check_seed
 
 SCHEMA = "ldm_recipe/1"
@@ -119,9 +120,9 @@ class PictureRecipe:
         """This picture's own negative prompt."""
         return self._text_of(self.request.negative_prompts)
 
-    def _text_of(self, texts: tuple[str, ...]) -> str:
+    def _text_of(self, rows: Sequence[PromptRow | NegativeRow]) -> str:
         row = self.picture // self.request.num_images_per_prompt
-        return texts[row] if row < len(texts) else ""
+        return row_text(rows[row]) if row < len(rows) else ""
 
     def to_json(self) -> str:
         """Canonical JSON: one line, keys sorted, every field, and this picture's prompt and seed."""

@@ -10,13 +10,26 @@ import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
+
+from ldm_pipeline.prompt_rows import (
+    NegativeRow,
+    PromptInput,
+    PromptRow,
+    check_negative,
+    check_prompt,
+    texts,
+    tuples,
+)
 
 LARGEST_SEED = 2**32 - 1
 LARGEST_STEPS = 1000
 STARTS = ("noise", "picture", "masked picture")
 
 Start = Literal["noise", "picture", "masked picture"]
+LongPrompt = Literal["truncate", "chunk"]
+PromptSyntax = Literal["plain", "a1111"]
+Blend = Literal["exact", "feather", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +79,10 @@ class GenerationRequest:
     Pictures are counted prompt-major: picture `i` belongs to prompt `i // num_images_per_prompt`.
     """
 
-    prompts: tuple[str, ...] = ()
-    """One text per row; empty when the call was given `prompt_embeds`."""
-    negative_prompts: tuple[str, ...] = ()
-    """Empty, or one text per prompt ("" for none)."""
+    prompts: tuple[PromptRow, ...] = ()
+    """One text, or sum of texts, per row; empty when the call was given `prompt_embeds`."""
+    negative_prompts: tuple[NegativeRow, ...] = ()
+    """Empty, or one text, or several, per prompt ("" for none)."""
     seeds: tuple[int, ...] = ()
     """One per picture, 0 to 2^32-1; empty when the call was given `generator`, or `latents` and no seed."""
     num_images_per_prompt: int = 1
@@ -98,6 +111,16 @@ class GenerationRequest:
     """DDIM's noise share, 0 to 1; other schedulers ignore it."""
     clip_skip: int | None = None
     """Text encoder layers left out at the end; None: none, 0: none but through hidden states."""
+    long_prompt: LongPrompt = "truncate"
+    """What becomes of a prompt longer than the text encoder reads: cut off, or read in chunks."""
+    prompt_syntax: PromptSyntax = "plain"
+    """Whether `(word:1.3)` and `[word]` weigh words, as in A1111, or are read as they stand."""
+    blend: Blend = "exact"
+    """How a painted part joins the kept one: kept pixels exact, a soft edge, or all pixels as decoded."""
+    padding_mask_crop: int | None = None
+    """Pixels around the mask that are painted at full size and put back; None: the whole picture."""
+    step_cache_interval: int = 1
+    """Every so many steps the whole network is run, between them its shallow layers; 1: always."""
     timesteps: tuple[int, ...] | None = None
     """Own timesteps in place of `num_inference_steps`, descending."""
     sigmas: tuple[float, ...] | None = None
@@ -105,8 +128,10 @@ class GenerationRequest:
 
     def __post_init__(self) -> None:
         """Check every field; a wrong one is a one-line ValueError."""
-        _check_texts("prompts", self.prompts)
-        _check_texts("negative_prompts", self.negative_prompts)
+        for row in _tuple("prompts", self.prompts):
+            check_prompt(row)
+        for row in _tuple("negative_prompts", self.negative_prompts):
+            check_negative(row)
         _check_whole("num_images_per_prompt", self.num_images_per_prompt, 1, None)
         if self.prompts and self.negative_prompts and len(self.negative_prompts) != len(self.prompts):
             raise ValueError(
@@ -132,6 +157,17 @@ class GenerationRequest:
         _check_fraction("eta", self.eta)
         if self.clip_skip is not None:
             _check_whole("clip_skip", self.clip_skip, 0, None)
+        for name, kinds in (("long_prompt", LongPrompt), ("prompt_syntax", PromptSyntax), ("blend", Blend)):
+            value, known = getattr(self, name), get_args(kinds)
+            if value not in known:
+                raise ValueError(f"{name}={value!r} is unknown: use one of {', '.join(map(repr, known))}")
+        _check_whole("step_cache_interval", self.step_cache_interval, 1, LARGEST_STEPS)
+        if self.padding_mask_crop is not None:
+            _check_whole("padding_mask_crop", self.padding_mask_crop, 0, None)
+        masked = self.start == "masked picture"
+        for name, plain in (("blend", "exact"), ("padding_mask_crop", None)):
+            if not masked and getattr(self, name) != plain:
+                raise ValueError(f"{name}={getattr(self, name)!r} has no effect: it belongs to a mask_image")
         for step in _tuple("timesteps", self.timesteps or ()):
             _check_whole("timesteps", step, 0, None)
         for sigma in _tuple("sigmas", self.sigmas or ()):
@@ -160,7 +196,7 @@ class GenerationRequest:
             "seed": list(self.seeds),
         }
         left_out = {"prompts", "negative_prompts", "seeds", "start", "scheduler"}
-        if self.start != "noise":
+        if self.start != "noise" and self.padding_mask_crop is None:
             left_out |= {"height", "width"}
         given = {**renamed, **{name: value for name, value in plain.items() if name not in left_out}}
         given = {
@@ -173,8 +209,8 @@ class GenerationRequest:
 def request_from_arguments(
     defaults: GenerationDefaults,
     *,
-    prompt: str | Sequence[str] | None,
-    negative_prompt: str | Sequence[str] | None,
+    prompt: PromptInput | None,
+    negative_prompt: PromptInput | None,
     embedded_rows: int | None,
     seed: int | Sequence[int] | None,
     draws_own_noise: bool,
@@ -226,16 +262,6 @@ def request_from_arguments(
         sigmas=None if sigmas is None else tuple(sigmas),
         **filled,
     )
-
-
-def texts(name: str, given: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    """Give one text, or several, as a tuple; ValueError for an empty list."""
-    if given is None:
-        return None
-    several = (given,) if isinstance(given, str) else tuple(given)
-    if not several:
-        raise ValueError(f"{name} is an empty list: give at least one text")
-    return several
 
 
 def seeds_for(seed: int | Sequence[int] | None, pictures: int) -> tuple[int, ...]:
@@ -302,12 +328,6 @@ def _tuple(name: str, value: object) -> tuple:
     return value
 
 
-def _check_texts(name: str, texts: object) -> None:
-    for text in _tuple(name, texts):
-        if not isinstance(text, str):
-            raise ValueError(f"{name} holds {text!r}: every prompt must be a text")
-
-
 def _check_whole(name: str, value: object, smallest: int, largest: int | None) -> None:
     if (
         isinstance(value, bool)
@@ -343,4 +363,4 @@ def _from_json(cls: type, text: str) -> Any:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             raise ValueError(f"the setting {name!r} is unknown: did you mean {near[0]!r}?")
-    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
+    return cls(**{name: tuples(value) for name, value in plain.items()})

@@ -6,6 +6,8 @@ Flow models (x_t = (1 - s) x_0 + s e, target e - x_0, timestep 1000 s) run under
 endpoint for a Gaussian with the exact velocity after 14 / 50 steps, diffusers 0.42.1, spread of x_T about 4:
 DPM++ 0.020 / 0.011, UniPC 0.020 / 0.005, FlowMatch Euler 0.18 / 0.05, FlowMatch Heun 0.004 / 0.0003 (two
 network calls a step); DPM++ singlestep 0.08 / 0.004 and DEIS 0.11 / 0.03 lag, SA-solver fails (2.1 / 2.1).
+Karras, exponential, beta and Lu spacing end in NaN under both; only UniPC converts Karras' (0.055 / 0.004).
+DPM++ SDE keeps the Gaussian's spread: 0.525 / 0.505 for 0.5.
 """
 
 import copy
@@ -13,6 +15,7 @@ import inspect
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +32,7 @@ DIFFUSION_SCHEDULERS = (
     "DDPMScheduler",
     "DEISMultistepScheduler",
     "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
     "DPMSolverSinglestepScheduler",
     "EulerAncestralDiscreteScheduler",
     "EulerDiscreteScheduler",
@@ -38,10 +42,22 @@ DIFFUSION_SCHEDULERS = (
     "LCMScheduler",
     "LMSDiscreteScheduler",
     "PNDMScheduler",
+    "SASolverScheduler",
     "TCDScheduler",
     "UniPCMultistepScheduler",
 )
-"""Schedulers that run a model which predicts eps or v."""
+"""Schedulers that run a model which predicts eps or v, with the model's own noise schedule."""
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+NOT_FOR_X0 = (
+    "DPMSolverSDEScheduler",
+    "EDMEulerScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "PNDMScheduler",
+)
+"""Schedulers whose step raises where the model predicts the picture itself (prediction_type "sample")."""
 
 SHORT_NAMES = {
     "dpm++": ("DPMSolverMultistepScheduler", "DPMSolverMultistepScheduler"),
@@ -59,6 +75,36 @@ SHORT_NAMES = {
 }
 """Short name to (class for a flow model, class for an eps or v model)."""
 
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpm++ 2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "dpm++ 2m sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
+    "dpm++ 3m sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}),
+    "dpm++ 2s": ("DPMSolverSinglestepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "dpm++ sde": ("DPMSolverSDEScheduler", {}),
+    "dpm2": ("KDPM2DiscreteScheduler", {}),
+    "dpm2 a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "euler a": ("EulerAncestralDiscreteScheduler", {}),
+    "plms": ("PNDMScheduler", {"skip_prk_steps": True}),
+}
+"""What A1111 and ComfyUI call a sampler, in A1111's words, to class and config; beside `SHORT_NAMES`."""
+
+SPACINGS: dict[str, dict[str, Any]] = {
+    "normal": {},
+    "karras": {"use_karras_sigmas": True},
+    "exponential": {"use_exponential_sigmas": True},
+    "beta": {"use_beta_sigmas": True},
+    "sgm uniform": {"timestep_spacing": "trailing"},
+}
+"""What they call the spacing of noise levels, said after the sampler, to config."""
+
+SPACED_SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
+
+OWN_CONFIG = {
+    "DEISMultistepScheduler": {"algorithm_type": "deis"},
+    "SASolverScheduler": {"algorithm_type": "data_prediction"},
+}
+"""What a class does not take over from another one, as its `algorithm_type` has other values."""
+
 
 def is_flow(scheduler: Any) -> bool:
     """Tell whether a scheduler, or its config as a dict, is set up for a rectified-flow model."""
@@ -72,62 +118,109 @@ def is_flow(scheduler: Any) -> bool:
 
 
 def make_scheduler(name: str, like: Any, *, flow: bool) -> Any:
-    """Make the scheduler called `name` (short, or a class name) with the noise schedule of `like`.
+    """Make the scheduler called `name`, with the noise schedule of `like`.
 
-    ValueError, naming those that can, where `name` cannot run the model (`flow`: rectified flow).
+    `name` is a short name, a class name, or A1111's or ComfyUI's words ("DPM++ 2M Karras", "dpmpp_2m_sde").
+    The latter also fix the spacing of noise levels, all others keep it. ValueError, naming those that can,
+    where `name` cannot run the model (`flow`: rectified flow).
     """
     able = FLOW_SCHEDULERS if flow else DIFFUSION_SCHEDULERS
-    for_flow, for_diffusion = SHORT_NAMES.get(name.lower(), (name, name))
-    class_name = for_flow if flow else for_diffusion
-    if class_name not in able:
+    class_name, config = class_and_config(name, flow=flow)
+    if class_name is None or class_name not in able:
         kind = "a rectified-flow model" if flow else "a model that predicts eps or v"
         short = [s for s, pair in SHORT_NAMES.items() if pair[0 if flow else 1]]
         raise ValueError(f"scheduler={name!r} cannot run {kind}: use one of {', '.join((*short, *able))}")
-    extra: dict[str, Any] = {}
+    spaced = [flag for flag in SPACED_SIGMAS if config.get(flag)]
     if flow:
         shift = like.config.get("flow_shift", like.config.get("shift", 1.0))
         if class_name.startswith("FlowMatch"):
-            extra = {"shift": shift}
+            config["shift"] = shift
         else:
-            extra = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
+            config |= {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
     try:
-        return getattr(diffusers, class_name).from_config(like.config, **extra)
+        made = getattr(diffusers, class_name).from_config(
+            like.config, **{**OWN_CONFIG.get(class_name, {}), **config}
+        )
     except ImportError:
-        raise ValueError(f"scheduler={name!r} needs scipy: run `pip install scipy`") from None
+        package = "torchsde" if class_name == "DPMSolverSDEScheduler" else "scipy"
+        raise ValueError(f"scheduler={name!r} needs {package}: run `pip install {package}`") from None
+    for option in spaced:
+        if option not in inspect.signature(type(made).__init__).parameters:
+            raise ValueError(f"scheduler={name!r}: {class_name} knows no {option}: leave the last word out")
+    if flow:
+        check_scheduler(made, flow=True)
+    return made
 
 
-def check_scheduler(scheduler: Any, *, flow: bool) -> None:
+def class_and_config(name: str, *, flow: bool) -> tuple[str | None, dict[str, Any]]:
+    """Give the class that `name` means for a kind of model, None where it means none, and what it fixes."""
+    words = name.lower().replace("_", " ").replace("dpmpp", "dpm++").replace(" ancestral", " a")
+    words = words.replace("dpm 2", "dpm2").replace("uni pc", "unipc")
+    for_flow, for_diffusion = SHORT_NAMES.get(words, (name, name))
+    if words in SHORT_NAMES:
+        return (for_flow if flow else for_diffusion), {}
+    spacing = next((one for one in SPACINGS if words.endswith(f" {one}")), None)
+    sampler = words if spacing is None else words.removesuffix(f" {spacing}")
+    if sampler in SAMPLERS:
+        class_name, config = SAMPLERS[sampler]
+    elif spacing is not None and sampler in SHORT_NAMES:
+        class_name, config = SHORT_NAMES[sampler][0 if flow else 1], {}
+    else:
+        return name, {}
+    plain = {flag: False for flag in SPACED_SIGMAS}
+    return class_name, {**config, **plain, **SPACINGS[spacing or "normal"]}
+
+
+def check_scheduler(scheduler: Any, *, flow: bool, seeded: bool = True) -> None:
     """Raise ValueError, before the first step, for a scheduler that would draw noise from this model.
 
-    `flow` says what the model was trained for; most schedulers neither know nor ask.
+    `flow` says what the model was trained for; most schedulers neither know nor ask. `seeded`: seeds, and not
+    the caller's generators, are to repeat the pictures.
     """
-    name = type(scheduler).__name__
+    name, config = type(scheduler).__name__, scheduler.config
+    able = ", ".join(FLOW_SCHEDULERS if flow else DIFFUSION_SCHEDULERS)
     if flow != is_flow(scheduler):
         kind, other = ("a rectified-flow", "eps or v") if flow else ("an eps or v", "rectified-flow")
-        able = FLOW_SCHEDULERS if flow else DIFFUSION_SCHEDULERS
-        raise ValueError(
-            f"{name} is set up for {other} but this is {kind} model: use one of {', '.join(able)}"
-        )
+        raise ValueError(f"{name} is set up for {other} but this is {kind} model: use one of {able}")
     if flow and name not in FLOW_SCHEDULERS:
-        raise ValueError(f"{name} cannot run a rectified-flow model: use one of {', '.join(FLOW_SCHEDULERS)}")
-    if flow and not name.startswith("FlowMatch") and not scheduler.config.use_flow_sigmas:
+        raise ValueError(f"{name} cannot run a rectified-flow model: use one of {able}")
+    if flow and not name.startswith("FlowMatch"):
+        if not config.use_flow_sigmas:
+            raise ValueError(
+                f"{name} needs use_flow_sigmas=True for a rectified-flow model: set it in the scheduler's"
+                " config"
+            )
+        for flag in SPACED_SIGMAS:
+            converted = name == "UniPCMultistepScheduler" and flag == "use_karras_sigmas"
+            if config.get(flag) and not converted:
+                raise ValueError(
+                    f"{name} with {flag}=True cannot run a rectified-flow model: leave it out, or"
+                    f" use one of {able}"
+                )
+    if flow:
+        return
+    if not hasattr(scheduler, "init_noise_sigma"):
+        raise ValueError(f"{name} cannot run an eps or v model: use one of {able}")
+    predicted = config.get("prediction_type", "epsilon")
+    if predicted not in PREDICTIONS or (predicted == "sample" and name in NOT_FOR_X0):
+        able = ", ".join(one for one in DIFFUSION_SCHEDULERS if one not in NOT_FOR_X0)
+        raise ValueError(f"{name} cannot run prediction_type={predicted!r}: use one of {able}")
+    if seeded and name == "DPMSolverSDEScheduler":
         raise ValueError(
-            f"{name} needs use_flow_sigmas=True for a rectified-flow model: set it in the scheduler's config"
-        )
-    if name == "DPMSolverSDEScheduler":
-        raise ValueError(
-            f"{name} takes no generator, so no seed repeats a picture: use EulerAncestralDiscreteScheduler"
+            f"{name} takes its noise from noise_sampler_seed in its config, not from seed: give generator and"
+            " set that, or use EulerAncestralDiscreteScheduler"
         )
 
 
-def scheduler_for_run(scheduler: Any) -> Any:
+def scheduler_for_run(scheduler: Any, *, as_in_inpainting: bool = False) -> Any:
     """Copy a scheduler for one run, so that two runs never share its step counter.
 
     Old Stable Diffusion configs lack `steps_offset=1` and `clip_sample=False`; diffusers' pipelines correct
-    the scheduler they were given, and the same pictures need the same correction: here on the copy.
+    the scheduler they were given, and the same pictures need the same correction: here on the copy. Its
+    inpainting alone (`as_in_inpainting`) leaves `clip_sample` and corrects `skip_prk_steps=True`.
     """
     run = copy.deepcopy(scheduler)
-    wanted = {"steps_offset": 1, "clip_sample": False}
+    wanted = {"steps_offset": 1, **({"skip_prk_steps": True} if as_in_inpainting else {"clip_sample": False})}
     run.register_to_config(
         **{key: value for key, value in wanted.items() if run.config.get(key, value) != value}
     )
@@ -152,7 +245,7 @@ def set_steps(
     if timesteps is not None:
         own = {"timesteps": list(timesteps)}
     if sigmas is not None:
-        own = {"sigmas": list(sigmas)}
+        own = {"sigmas": np.array(sigmas)}  # UniPC computes with them, which a list does not
     for name in own:
         if name not in inspect.signature(scheduler.set_timesteps).parameters:
             raise ValueError(

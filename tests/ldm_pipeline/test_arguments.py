@@ -18,6 +18,7 @@ from ldm_pipeline.arguments import (
     callback_tensors,
     picture_size,
     read_arguments,
+    refuse_unknown,
     warn_of_no_effect,
 )
 from ldm_pipeline.request import GenerationDefaults, GenerationRequest
@@ -30,6 +31,13 @@ CALL: dict[str, Any] = {
     "eta": 0.0,
     "callback_names": None,
     "output_type": "pil",
+    "long_prompt": "truncate",
+    "prompt_syntax": "plain",
+    "blend": "exact",
+    "step_cache_interval": 1,
+    **dict.fromkeys(("guider", "regions")),
+    **dict.fromkeys(("masked_image_latents", "padding_mask_crop")),
+    **dict.fromkeys(("ip_adapter_image", "ip_adapter_image_embeds")),
     **dict.fromkeys(("negative_prompt", "image", "mask_image", "strength", "height", "width", "latents")),
     **dict.fromkeys(("num_inference_steps", "guidance_scale", "seed", "generator", "prompt_embeds")),
     **dict.fromkeys(("negative_prompt_embeds", "clip_skip", "guidance_rescale", "timesteps", "sigmas")),
@@ -97,7 +105,7 @@ def test_a_run_from_a_picture_has_that_pictures_size_and_start():
     one = asked(image=image, num_images_per_prompt=2)
     assert (one.request.height, one.request.width, one.shape) == (44, 60, (2, 8, 6, 8))
     assert (one.request.start, one.request.strength) == ("picture", 0.8)
-    assert one.picture is not None and one.picture.shape == (2, 3, 44, 60) and one.mask is None
+    assert one.picture is not None and one.picture.shape == (1, 3, 44, 60) and one.mask is None
     masked = asked(image=image, mask_image=mask)
     assert (masked.request.start, masked.request.strength) == ("masked picture", 1.0)
     padded_picture, padded_mask = masked.padded(8)
@@ -142,9 +150,50 @@ def test_what_does_not_fit_the_model_is_one_line(call: dict[str, Any], words: st
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_network_for_inpainting_is_refused():
-    with pytest.raises(ValueError, match="unet takes 17 channels but vae has 8"):
+def test_one_side_alone_keeps_the_pictures_shape():
+    image = Image.new("RGB", (60, 40), "navy")
+    assert asked(image=image, width=120).shape == (1, 8, 10, 15)
+    assert asked(image=image, width=64, height=64).shape == (1, 8, 8, 8)
+
+
+def test_latents_are_a_picture_that_needs_no_encoding():
+    latents = torch.zeros(1, 8, 4, 6)
+    one = asked(image=latents)
+    assert one.picture_latents is latents and one.picture is None and one.request.start == "picture"
+    assert (one.request.height, one.request.width, one.shape) == (32, 48, (1, 8, 4, 6))
+    with pytest.raises(ValueError, match="height=64 does not fit image, latents of 32 pixels: leave it out"):
+        asked(image=latents, height=64)
+    with pytest.raises(ValueError, match="padding_mask_crop=8 needs pixels"):
+        asked(image=latents, mask_image=Image.new("L", (48, 32), "white"), padding_mask_crop=8)
+
+
+def test_the_surroundings_of_a_mask_are_painted_at_the_models_own_size():
+    image, mask = Image.new("RGB", (80, 80), "navy"), Image.new("L", (80, 80), "black")
+    mask.paste("white", (30, 30, 40, 40))
+    one = asked(image=image, mask_image=mask, padding_mask_crop=6)
+    assert one.cutout is not None and one.cutout.boxes == ((24, 24, 46, 46),)
+    assert one.shape == (1, 8, 8, 8) and one.picture is not None and one.picture.shape[-2:] == (80, 80)
+    arguments = one.request.to_arguments()
+    assert (arguments["height"], arguments["width"], arguments["padding_mask_crop"]) == (64, 64, 6)
+
+
+def test_a_network_for_inpainting_takes_a_mask_only():
+    image, mask = Image.new("RGB", (64, 64), "navy"), Image.new("L", (64, 64), "white")
+    one = read_arguments(facts(unet_channels=17), FOLDER, **{**CALL, "image": image, "mask_image": mask})
+    assert one.made_for_inpainting
+    with pytest.raises(ValueError, match="unet is made for inpainting: give image and mask_image"):
         read_arguments(facts(unet_channels=17), FOLDER, **CALL)
+
+
+def test_a_network_of_other_channels_is_refused():
+    with pytest.raises(ValueError, match="unet takes 12 channels but vae has 8: use a UNet that takes 8, or"):
+        read_arguments(facts(unet_channels=12), FOLDER, **CALL)
+
+
+def test_a_keyword_that_the_call_does_not_have_names_the_nearest():
+    refuse_unknown({}, known=("prompt", "strength"))
+    with pytest.raises(TypeError, match="strenght is no argument of this pipeline: did you mean strength"):
+        refuse_unknown({"strenght": 0.5}, known=("self", "prompt", "strength"))
 
 
 def test_a_callback_gets_the_latents_or_what_it_names_or_what_diffusers_object_names():

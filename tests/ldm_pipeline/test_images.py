@@ -40,9 +40,25 @@ def test_eight_bit_levels_come_back_exactly():
     assert np.array_equal(np.array(back), levels)
 
 
-def test_transparent_parts_become_white():
+def test_transparent_parts_become_white_also_in_arrays_of_levels():
     clear = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
-    assert images.as_pictures(clear).min() == 1.0
+    levels = np.array(clear)
+    for form in (clear, levels, torch.from_numpy(levels).permute(2, 0, 1)):
+        assert images.as_pictures(form).shape == (1, 3, 8, 8) and images.as_pictures(form).min() == 1.0
+
+
+def test_floating_tensors_with_the_vaes_channels_are_latents_and_nothing_else_is():
+    four = torch.zeros(2, 4, 8, 8)
+    assert images.as_latents(four, 4) is four
+    for one, rows in ((four[0], 1), ([four[0], four[1]], 2), ([four, four], 4)):
+        found = images.as_latents(one, 4)
+        assert found is not None and found.shape == (rows, 4, 8, 8)
+    pictures = [gradient(), [gradient()], four.to(torch.uint8), four.numpy(), torch.zeros(3, 8, 8), None, []]
+    for form in pictures:
+        assert images.as_latents(form, 4) is None
+    assert images.as_latents(four, 16) is None and images.as_latents(torch.zeros(1, 3, 8, 8), 3) is None
+    with pytest.raises(ValueError, match="latents of different sizes"):
+        images.as_latents([four, four[..., :4]], 4)
 
 
 def test_masks_are_zero_and_one_and_a_half_is_painted():
@@ -50,6 +66,17 @@ def test_masks_are_zero_and_one_and_a_half_is_painted():
     assert images.as_masks(grey).tolist() == [[[[0, 0, 1, 1]]]]
     assert images.as_masks(np.array([[0.0, 1.0]])).tolist() == [[[[0, 1]]]]
     assert images.as_masks(torch.tensor([[[0.0, 1.0]]])).shape == (1, 1, 1, 2)
+
+
+def test_soft_masks_keep_their_gray_but_not_what_is_nearly_black_or_white():
+    gray = Image.fromarray(np.array([[0, 6, 51, 204, 249, 255]], dtype=np.uint8))
+    torch.testing.assert_close(
+        images.as_masks(gray, soft=True), torch.tensor([[[[0.0, 0.0, 0.2, 0.8, 1.0, 1.0]]]])
+    )
+    _, soft = images.picture_and_mask(gray, gray, size=(None, None), soft=True)
+    _, rounded = images.picture_and_mask(gray, gray, size=(None, None), soft=True, blend="none")
+    assert soft is not None and soft[0, 0, 0, 2] == 51 / 255
+    assert rounded is not None and rounded.flatten().tolist() == [0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +102,6 @@ def test_a_mask_needs_a_picture_of_its_size():
         images.picture_and_mask(None, gradient(), size=(None, None))
     with pytest.raises(ValueError, match="mask_image is 24 x 8 pixels but image is 16 x 8"):
         images.picture_and_mask(gradient(), gradient(24), size=(None, None))
-    with pytest.raises(ValueError, match="height=64 and width=None"):
-        images.picture_and_mask(gradient(), None, size=(64, None))
 
 
 def test_a_named_size_resizes_picture_and_mask():
@@ -84,6 +109,91 @@ def test_a_named_size_resizes_picture_and_mask():
     assert picture is not None and mask is not None
     assert picture.shape == (1, 3, 16, 32) and mask.shape == (1, 1, 16, 32)
     assert set(mask.unique().tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size"),
+    [
+        ((None, None), (90, 160)),
+        ((45, None), (45, 80)),
+        ((None, 80), (48, 80)),
+        ((None, 1), (8, 1)),
+        ((30, 70), (30, 70)),
+    ],
+)
+def test_one_side_brings_the_other_in_the_pictures_aspect_ratio(wanted, size):
+    assert images.whole_size((90, 160), wanted, factor=8) == size
+    picture, mask = images.picture_and_mask(gradient(160, 90), gradient(160, 90), size=wanted)
+    assert picture is not None and mask is not None
+    assert picture.shape[-2:] == size and mask.shape[-2:] == size
+
+
+def halves(width: int = 48, height: int = 40) -> torch.Tensor:
+    mask = torch.zeros(1, 1, height, width)
+    mask[..., : width // 2] = 1
+    return mask
+
+
+def test_a_hard_edge_takes_each_pixel_from_one_side_to_the_bit():
+    drawn, kept = torch.rand(2, 3, 40, 48, generator=torch.Generator().manual_seed(0)).split(1)
+    out = images.blended(drawn, kept, halves(), blend="exact", reach=8)
+    assert torch.equal(out[..., :24], drawn[..., :24]) and torch.equal(out[..., 24:], kept[..., 24:])
+    assert images.blended(drawn, kept, halves(), blend="none", reach=8) is drawn
+
+
+def test_a_feathered_edge_fades_outside_the_mask_and_ends_within_twice_its_reach():
+    drawn, kept = torch.ones(1, 3, 40, 48), torch.zeros(1, 3, 40, 48)
+    out = images.blended(drawn, kept, halves(), blend="feather", reach=4)
+    row = out[0, 0, 20]
+    assert torch.equal(out, out[..., 20:21, :].expand_as(out))  # no darker towards the picture's border
+    assert torch.equal(row[:24], torch.ones(24)) and torch.equal(row[32:], torch.zeros(16))
+    steps = row[23:33].diff()
+    assert (steps <= 0).all() and steps.min() > -0.3 and row[28].item() == pytest.approx(0.4, abs=0.2)
+    noisy = torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(0))
+    out = images.blended(drawn, noisy, halves(), blend="feather", reach=4)
+    assert torch.equal(out[..., 32:], noisy[..., 32:])
+
+
+def test_a_single_masked_pixel_is_drawn_in_full_under_a_feathered_edge():
+    mask = torch.zeros(1, 1, 33, 33)
+    mask[0, 0, 16, 16] = 1
+    share = images.feathered(mask, reach=4)
+    assert share[0, 0, 16, 16] == 1 and share[0, 0, 15, 15] > 0.9 and share[0, 0, 16, 25] == 0
+
+
+def test_every_picture_of_a_batch_is_blended_with_its_own():
+    kept = torch.stack([torch.full((3, 40, 48), 0.2), torch.full((3, 40, 48), 0.4)])
+    out = images.blended(torch.ones(4, 3, 40, 48), kept, halves(), blend="exact", reach=8)
+    assert out[:, 0, 0, 47].tolist() == pytest.approx([0.2, 0.2, 0.4, 0.4])
+
+
+def test_a_cutout_surrounds_its_mask_in_the_shape_it_is_painted_at():
+    picture = torch.rand(1, 3, 60, 80, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(2, 1, 60, 80)
+    masks[0, 0, 20:30, 10:14] = 1
+    masks[1, 0, 55:60, 70:80] = 1
+    cutout = images.cut_out(picture, masks, size=(32, 64), padding=2)
+    assert cutout.picture.shape == (2, 3, 32, 64) and cutout.mask.shape == (2, 1, 32, 64)
+    for (left, top, right, bottom), mask in zip(cutout.boxes, masks, strict=True):
+        inside = mask[0, top:bottom, left:right]
+        assert inside.sum() == mask.sum() and (right - left) / (bottom - top) == pytest.approx(2, abs=0.2)
+    assert set(cutout.mask.unique().tolist()) == {0.0, 1.0}
+    with pytest.raises(ValueError, match="mask_image is black all over"):
+        images.cut_out(picture, torch.zeros(1, 1, 60, 80), size=(32, 64), padding=2)
+
+
+def test_what_is_pasted_back_leaves_all_around_it_as_it_was():
+    picture = torch.rand(2, 3, 60, 80, generator=torch.Generator().manual_seed(0))
+    before = picture.clone()
+    drawn = torch.linspace(0, 1, 4).reshape(4, 1, 1, 1).expand(4, 3, 16, 16)
+    boxes = ((0, 0, 16, 16), (10, 20, 42, 52))
+    out = images.paste_back(drawn, picture, boxes)
+    assert torch.equal(picture, before)
+    assert torch.equal(out[0, :, :16, :16], drawn[0]) and torch.equal(out[1, :, :16, :16], drawn[1])
+    assert (out[3, :, 20:52, 10:42] - 1).abs().max() < 1e-6
+    out[:2, :, :16, :16] = picture[0, :, :16, :16]
+    out[2:, :, 20:52, 10:42] = picture[1, :, 20:52, 10:42]
+    assert torch.equal(out, picture.repeat_interleave(2, dim=0))
 
 
 def test_padding_repeats_the_edge_and_leaves_the_top_left_in_place():
@@ -97,9 +207,8 @@ def test_padding_repeats_the_edge_and_leaves_the_top_left_in_place():
 
 def test_pictures_are_spread_prompt_major():
     two = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
-    assert images.per_picture(two, pictures=4, prompts=2, name="image").flatten().tolist() == [0, 0, 1, 1]
-    with pytest.raises(ValueError, match="image holds 2 for 3 prompts"):
-        images.per_picture(two, pictures=3, prompts=3, name="image")
+    assert images.spread(two, 4).flatten().tolist() == [0, 0, 1, 1]
+    assert images.spread(two, 2) is two
 
 
 def test_a_file_is_opened_upright_and_in_rgb(tmp_path):
