@@ -222,8 +222,8 @@ def train(
     """Train on cached latents; yields `Progress`. `initial` is a UNet folder to start warm from."""
     unet = initial_unet(run, data, initial)
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
-        # Measured in turns on two Zen 5 cores, 2026-11-21: 49-51 samples/s against 41 with the fused kernel.
-        # In fp32 the fused one is the faster: 68.5 against 65.7 on two Xeon cores, 2026-11-21.
+        # In turns, 2026-11-21 (tests/benchmarks/unet_attention.py): 49-51 samples/s against 41 with the fused
+        # kernel on two Zen 5 cores, 40 against 34 on two Xeon cores. In fp32, the faster there, 57 and 58.
         unet.set_attn_processor(AttnProcessor())
     objective = UNetObjective(unet, run)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,8 +1,9 @@
-"""Which attention trains the UNet faster here: torch's fused kernel or plain matrix products, in turns.
+"""What trains the UNet faster here, in turns: bf16 or fp32, torch's fused attention or plain matrix products.
 
 Run by hand: `python tests/benchmarks/unet_attention.py`. No test: it asserts nothing about time.
 """
 
+import itertools
 import statistics
 import time
 
@@ -17,7 +18,7 @@ TEXT_WIDTH, LATENT_CHANNELS = 192, 8
 
 
 def main() -> None:
-    """Print samples per second of both, measured A B A B ..., as median and range."""
+    """Print samples per second of all four, measured A B C D A B ..., as median and range."""
     unet = build_unet(UNetShape(), latent_channels=LATENT_CHANNELS, text_width=TEXT_WIDTH)
     unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-4, fused=True)
@@ -26,24 +27,26 @@ def main() -> None:
     states = torch.randn(BATCH, 77, TEXT_WIDTH, generator=draws)
     timesteps = torch.rand(BATCH, generator=draws) * 1000
     processors = {"fused": AttnProcessor2_0(), "matrix products": AttnProcessor()}
-    speeds: dict[str, list[float]] = {name: [] for name in processors}
+    variants = list(itertools.product(("bf16", "fp32"), processors))
+    speeds: dict[tuple[str, str], list[float]] = {variant: [] for variant in variants}
 
-    def step(target: Tensor) -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+    def step(target: Tensor, *, half: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
             predicted = unet(latents, timesteps, states).sample
         (predicted.float() - target).pow(2).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 
     for turn in range(TURNS + 1):
-        for name, processor in processors.items():
-            unet.set_attn_processor(processor)
+        for precision, attention in variants:
+            unet.set_attn_processor(processors[attention])
             began = time.perf_counter()
             for _ in range(STEPS):
-                step(latents)
+                step(latents, half=precision == "bf16")
             if turn:  # the first turn warms up
-                speeds[name].append(BATCH * STEPS / (time.perf_counter() - began))
-    for name, values in speeds.items():
+                speeds[precision, attention].append(BATCH * STEPS / (time.perf_counter() - began))
+    for (precision, attention), values in speeds.items():
+        name = f"{precision}, {attention}"
         print(f"{name}: {statistics.median(values):.1f} samples/s ({min(values):.1f} to {max(values):.1f})")
 
 
