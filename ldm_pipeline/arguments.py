@@ -158,8 +158,8 @@ def read_arguments(
         request = replace(request, seeds=())  # fresh seeds did not make this noise, and would not repeat it
     rows = len(request.prompts) if prompt_embeds is None else len(prompt_embeds)
     pictures = rows * request.num_images_per_prompt
-    sides = (-(-side // facts.factor) for side in (canvas.height, canvas.width))
-    shape = (pictures, facts.latent_channels, *sides)
+    rows_of_cells, columns = (-(-side // facts.factor) for side in (canvas.height, canvas.width))
+    shape = (pictures, facts.latent_channels, rows_of_cells, columns)
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"output_type={output_type!r} is unknown: use one of {', '.join(OUTPUT_TYPES)}")
     if request.negative_prompts and negative_prompt_embeds is not None:

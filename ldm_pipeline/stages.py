@@ -40,9 +40,9 @@ class LatentDiffusionStages(LatentDiffusionComponents):
 
     def prepare_scheduler(self, asked: Asked) -> tuple[Any, int]:
         """Lay out the schedule on a copy of the scheduler, and give its number of steps."""
-        schedulers.check_scheduler(self.scheduler, flow=self._is_flow_model)
-        scheduler = schedulers.scheduler_for_run(self.scheduler)
         request = asked.request
+        schedulers.check_scheduler(self.scheduler, flow=self._is_flow_model, seeded=bool(request.seeds))
+        scheduler = schedulers.scheduler_for_run(self.scheduler, as_in_inpainting=request.blend == "none")
         steps = schedulers.set_steps(
             scheduler,
             request.num_inference_steps,
@@ -141,7 +141,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
         self._num_timesteps = len(start.timesteps)
 
         with (
-            self.progress_bar(total=len(start.timesteps)) as bar,  # pyright: ignore[reportCallIssue]
+            self.progress_bar(total=len(start.timesteps)) as bar,  # pyright: ignore
             self._prediction(asked, start, conditioning) as (predict_with, read),
         ):
 

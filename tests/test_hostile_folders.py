@@ -43,7 +43,7 @@ def change(path: Path, **entries: Any) -> None:
         {"_class_name": None},
         {"unet": ["antigravity", "UNet2DConditionModel"]},
         {"unet": ["../unet/evil", "UNet2DConditionModel"]},
-        {"unet": ["/tmp/evil", "UNet2DConditionModel"]},
+        {"unet": ["/elsewhere/evil", "UNet2DConditionModel"]},
         {"unet": ["diffusers_modules.local.evil", "Evil"]},
         {"unet": ["diffusers", "UNet2DConditionModel", "more"]},
         {"unet": {"_class_name": "UNet2DConditionModel"}},

@@ -193,7 +193,8 @@ def training_batch(run: UNetRun, data: LatentSet, step: int) -> Batch:
     importance = torch.ones(rows, *latents.shape[2:])
     if step < run.thing_weight_steps:
         shares = torch.from_numpy(data.shares[indices])
-        importance += (run.thing_weight - 1) * nn.functional.adaptive_avg_pool2d(shares, latents.shape[2:])
+        height, width = latents.shape[2:]
+        importance += (run.thing_weight - 1) * nn.functional.adaptive_avg_pool2d(shares, (height, width))
     return {
         "latents": latents,
         "states": states,

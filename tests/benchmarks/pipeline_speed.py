@@ -7,6 +7,9 @@ Every measurement is a process of its own (A B A B ...), so that peak memory is 
 `cold` process start to PNG, `cuda` steps a second on a GPU, SD 1.5 and 2.1, eager and compiled.
 """
 
+# diffusers exports lazily, which pyright takes for private names.
+# pyright: reportPrivateImportUsage=false
+
 import argparse
 import inspect
 import json
@@ -85,7 +88,7 @@ def large(*, steps: int, size: int, turns: int) -> None:
         print(f"- matrix products in {kind}: {peak / 1e9:.0f} GFLOP/s")
     with tempfile.TemporaryDirectory() as folder:
         child(task="write", folder=folder, shape="sd15")
-        runs = [
+        runs: list[dict[str, Any]] = [
             {"task": "draw", "folder": folder, "side": side, "kind": kind, "flops": True}
             | {"settings": {"num_inference_steps": steps, "height": size, "width": size}}
             for kind in peaks
@@ -107,7 +110,7 @@ def bundled(*, pictures: int, turns: int) -> None:
     """The bundled model, warm: one picture, and a batch."""
     rows = []
     for count in dict.fromkeys((1, pictures)):
-        runs = [
+        runs: list[dict[str, Any]] = [
             {"task": "draw", "folder": bundled_folder(), "side": side, "kind": "float32", "turns": 5}
             | {"settings": {**BUNDLED, "num_images_per_prompt": count}}
             for side in SIDES
@@ -157,7 +160,7 @@ def cuda(*, steps: int, size: int, turns: int) -> None:
     for shape in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
             child(task="write", folder=folder, shape=shape)
-            runs = [
+            runs: list[dict[str, Any]] = [
                 {"task": "draw", "folder": folder, "side": side, "kind": "bfloat16", "device": "cuda"}
                 | {"compiled": compiled, "latent": True, "turns": 5}
                 | {"settings": {"num_inference_steps": steps, "height": size, "width": size}}
@@ -254,7 +257,7 @@ def write(*, folder: str, shape: str) -> dict[str, float]:
     for seed, network in enumerate((unet, vae)):
         network.to_empty(device="cpu")
         tiny.randomize(network, seed)
-    tokenizer = tiny.make_tokenizer()
+    tokenizer: Any = tiny.make_tokenizer()
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=SHAPES[shape]["cross_attention_dim"],
@@ -268,12 +271,13 @@ def write(*, folder: str, shape: str) -> dict[str, float]:
     text_encoder = CLIPTextModel(config)
     tiny.randomize(text_encoder, 2)
     betas: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    scheduler: Any = DDIMScheduler(**betas, clip_sample=False, steps_offset=1)
     StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=DDIMScheduler(**betas, clip_sample=False, steps_offset=1),
+        scheduler=scheduler,
         safety_checker=None,  # pyright: ignore[reportArgumentType]
         feature_extractor=None,  # pyright: ignore[reportArgumentType]
         requires_safety_checker=False,
@@ -289,7 +293,7 @@ def peak(*, kind: str, width: int = 2048) -> dict[str, float]:
     seconds = []
     for _ in range(10):
         began = time.perf_counter()
-        one @ one
+        torch.mm(one, one)
         seconds.append(time.perf_counter() - began)
     return {"flops": 2 * width**3 / min(seconds)}
 

@@ -88,7 +88,7 @@ needs_blend = pytest.mark.skipif(
     reason="the pipeline has no `blend` argument yet",
 )
 TASKS = ["noise", "picture", pytest.param("mask", marks=needs_blend)]
-NEGATIVE = {"negative_prompt": "umbrella"}
+NEGATIVE: dict[str, Any] = {"negative_prompt": "umbrella"}
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +212,8 @@ def test_without_guidance_one_branch_draws_the_same_picture(parts, scale):
 def test_all_settings_together_draw_the_same_pictures(parts, name, task):
     kinds = [{}] if "prediction_type" in SCHEDULERS[name][1] else [{}, V]
     strengths = ({},) if task == "noise" else tuple({"strength": one} for one in (0.2, 0.5, 0.8, 1.0))
-    choices = itertools.product(kinds, (0, 2), ((64, 64), (72, 56)), (5, 8), strengths)
+    counts = (0,) if task == "mask" else (0, 2)  # with one each diffusers' inpainting is not repeatable alone
+    choices = itertools.product(kinds, counts, ((64, 64), (72, 56)), (5, 8), strengths)
     for kind, each, size, steps, strength in choices:
-        settings = {"num_inference_steps": steps, "num_images_per_prompt": 2, **strength}
+        settings: dict[str, Any] = {"num_inference_steps": steps, "num_images_per_prompt": 2, **strength}
         check_equal(parts, make_scheduler(name, **kind), task, each=each, size=size, **settings)

@@ -57,8 +57,8 @@ def test_a_callback_sees_and_changes_the_same_tensors(shared, task):
             tensors["prompt_embeds"] = tensors["prompt_embeds"].flip(1)
         return tensors
 
-    start = {} if task == "noise" else {"strength": 1.0}
-    names = {"callback_on_step_end_tensor_inputs": NAMES}
+    start: dict[str, Any] = {} if task == "noise" else {"strength": 1.0}
+    names: dict[str, Any] = {"callback_on_step_end_tensor_inputs": NAMES}
     changed = check_equal(shared, euler_a(), task, then=change, **names, **start)
     assert seen[:4] == seen[4:] and seen[0] == (0, [(1, 4, 8, 8), (2, 77, 32)])
     plain = check_equal(shared, euler_a(), task, **start)
@@ -87,6 +87,7 @@ def test_a_callback_may_change_the_guidance_scale(shared):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_callback_that_cuts_guidance_off_does_the_same(shared, task):
+    cutoff: Any = {"cutoff_step_ratio": None, "cutoff_step_index": 1}  # its annotation says float
     settings = {**SETTINGS, **inputs(task), "output_type": "np"}
     pipes = [ours(shared, euler_a()), theirs(shared, euler_a(), task)]
     own = [{"blend": "none"} if task == "mask" else {}, {}]
@@ -95,7 +96,7 @@ def test_the_callback_that_cuts_guidance_off_does_the_same(shared, task):
             **settings,
             **more,
             generator=generators(0),
-            callback_on_step_end=SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=1),
+            callback_on_step_end=SDCFGCutoffCallback(**cutoff),
         ).images
         for pipe, more in zip(pipes, own, strict=True)
     ]
@@ -114,7 +115,7 @@ def test_a_callback_sees_mask_and_masked_latents_of_a_unet_for_inpainting():
         masked = torch.zeros_like(tensors["masked_image_latents"])
         return {**tensors, "masked_image_latents": masked}
 
-    watched = {"callback_on_step_end_tensor_inputs": names}
+    watched: dict[str, Any] = {"callback_on_step_end_tensor_inputs": names}
     erased = check_equal(parts, euler_a(), "mask", then=erase, **watched)
     plain = check_equal(parts, euler_a(), "mask")
     assert np.abs(erased.pictures - plain.pictures).max() > 0.01

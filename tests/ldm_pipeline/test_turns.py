@@ -13,6 +13,11 @@ from ldm_pipeline.turns import turn
 PATIENCE_SECONDS = 30.0
 
 
+def take(network: torch.nn.Module) -> bool:
+    with turn(network, alters=True):
+        return True
+
+
 def test_runs_share_a_network():
     network, together = torch.nn.Identity(), threading.Barrier(2)
 
@@ -74,7 +79,7 @@ def test_a_turn_ends_with_an_error_too_and_holds_no_network():
     except KeyError:
         pass
     with ThreadPoolExecutor(1) as threads:
-        threads.submit(lambda: turn(network, alters=True).__enter__()).result(PATIENCE_SECONDS)
+        assert threads.submit(take, network).result(PATIENCE_SECONDS)
     held = len(turns._turns)
     del network
     gc.collect()

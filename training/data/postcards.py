@@ -96,7 +96,8 @@ class Postcards:
         """Share of each cell of 8 x 8 pixels that things cover, [n, size/8, size/8] in [0, 1]."""
         for index in indices:
             self._check(index)
-        return np.stack([self._shares[i // CHUNK][i % CHUNK] for i in indices]).astype(np.float32) / CELL**2
+        pixels = np.stack([self._shares[i // CHUNK][i % CHUNK] for i in indices])
+        return (pixels / CELL**2).astype(np.float32)
 
     def scene(self, index: int) -> Scene:
         self._check(index)
