@@ -194,6 +194,8 @@ def start_beside_masked_picture(
 def enter(scheduler: Any, *, steps: int, strength: float) -> int:
     """Let the scheduler begin at the last `strength` of its schedule, and give the index of that timestep."""
     first = (steps - steps_left(steps, strength)) * scheduler.order
+    if first >= len(scheduler.timesteps):
+        raise ValueError(f"strength={strength} leaves no step of this schedule: use more, or more timesteps")
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
     return first
