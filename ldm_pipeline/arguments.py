@@ -179,6 +179,10 @@ def read_arguments(
         raise ValueError(
             f"generator has {len(generator)} for {pictures} pictures: give one, or one per picture"
         )
+    if regions and any(name.endswith("prompt_embeds") for name in callback_names or ()):
+        raise ValueError(
+            "regions put their phrases among the token states, which a callback cannot take: ask for latents"
+        )
     if guider is not None and (ip_adapter_image is not None or ip_adapter_image_embeds is not None):
         raise ValueError("guider and ip_adapter_image do not go together: use guidance_scale")
     for name, given in (("image", canvas.picture), ("mask_image", canvas.mask)):
@@ -296,7 +300,9 @@ def callback_tensors(callback: Any, names: Sequence[str] | None, *, known: Seque
     return ["latents"] if names is None else list(names)
 
 
-def warn_of_no_effect(request: GenerationRequest, known_words: Collection[str] | None) -> None:
+def warn_of_no_effect(
+    request: GenerationRequest, known_words: Collection[str] | None, *, has_guider: bool = False
+) -> None:
     """Warn of words the model was never trained on, and of a negative prompt that guidance leaves out."""
     if known_words is not None:
         read = row_texts([*request.prompts, *request.negative_prompts])
@@ -308,7 +314,7 @@ def warn_of_no_effect(request: GenerationRequest, known_words: Collection[str] |
             warnings.warn(
                 f"this model was never trained on the words {names}: expect nothing of them", stacklevel=4
             )
-    if any(row_texts(request.negative_prompts)) and request.guidance_scale <= 1.0:
+    if any(row_texts(request.negative_prompts)) and request.guidance_scale <= 1.0 and not has_guider:
         scale = f"{request.guidance_scale:g}"
         warnings.warn(
             f"negative_prompt has no effect with guidance_scale={scale}: use more than 1", stacklevel=4

@@ -174,7 +174,7 @@ class LatentDiffusionPipeline(LatentDiffusionStages):
             negative_start=negative_start,
             guidance_interval=guidance_interval,
         )
-        warn_of_no_effect(asked.request, self.known_words)
+        warn_of_no_effect(asked.request, self.known_words, has_guider=guider is not None)
         self._remember(asked.request, cross_attention_kwargs)
 
         scheduler, steps = self.prepare_scheduler(asked)

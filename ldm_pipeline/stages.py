@@ -21,7 +21,7 @@ from ldm_pipeline.arguments import Asked, ModelFacts
 from ldm_pipeline.components import LatentDiffusionComponents
 from ldm_pipeline.denoise import Predict, StepState, call_back, denoise, predict
 from ldm_pipeline.guidance import Guidance, scale_embedding
-from ldm_pipeline.guiders import guided_by
+from ldm_pipeline.guiders import guided_by, layers_changed
 from ldm_pipeline.images import blended, paste_back, to_pil
 from ldm_pipeline.ip_adapter import ImageConditioning, condition_on_images
 from ldm_pipeline.latents import Start, latents_to_picture, prepare_start, steps_left
@@ -179,7 +179,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
         Holds the UNet meanwhile: alone where modules are altered, with other runs otherwise.
         """
         scaled = (asked.cross_attention_kwargs or {}).get("scale") is not None
-        alters = bool(asked.regions) or asked.guider is not None or scaled
+        alters = bool(asked.regions) or scaled or bool(layers_changed(asked.guider))
         interval = asked.request.step_cache_interval
         with ExitStack() as stack:
             stack.enter_context(turn(self.unet, alters=alters))
@@ -202,19 +202,22 @@ class LatentDiffusionStages(LatentDiffusionComponents):
 
     def _phrases(self, asked: Asked) -> Branch:
         """Encode the regions' phrases, one row each."""
-        found, _ = condition(
-            self.tokenizer,
-            self.text_encoder,
-            prompts=self._learned([region.text for region in asked.regions]),
-            negatives=None,
-            needs_null=False,
-            per_row=1,
-            clip_skip=asked.request.clip_skip,
-            device=self._execution_device,
-            dtype=self.unet.dtype,
-            long_prompt=asked.request.long_prompt,
-            prompt_syntax=asked.request.prompt_syntax,
-        )
+        with self._lora_in_text_encoder(asked.cross_attention_kwargs):
+            found, lost = condition(
+                self.tokenizer,
+                self.text_encoder,
+                prompts=self._learned([region.text for region in asked.regions]),
+                negatives=None,
+                needs_null=False,
+                per_row=1,
+                clip_skip=asked.request.clip_skip,
+                device=self._execution_device,
+                dtype=self.unet.dtype,
+                long_prompt=asked.request.long_prompt,
+                prompt_syntax=asked.request.prompt_syntax,
+            )
+        for end in lost:
+            warnings.warn(f"a region's phrase is too long, this end of it was cut off: {end!r}", stacklevel=2)
         return found.prompts[0]
 
     def _is_guided(self, asked: Asked) -> bool:

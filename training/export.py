@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from ldm_pipeline.folder import write_old_text_encoder_keys
 from ldm_pipeline.judge import WEIGHTS, Recogniser
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 from training.folders import deliver
@@ -64,7 +63,6 @@ def export_pipeline(recipe: Recipe, runs: Path, *, out: Path, notes: Sequence[st
 
     def write(folder: Path) -> None:
         pipe.save_pretrained(folder, safe_serialization=True, max_shard_size=LARGEST_SHARD)
-        write_old_text_encoder_keys(folder)
         write_known_words(folder / "tokenizer", recipe.world)
         (folder / LEGS).write_text(json.dumps([*earlier, {**leg, "notes": list(notes)}], indent=1) + "\n")
         write_model_card(recipe, folder, name=out.name)

@@ -110,6 +110,29 @@ def test_a_region_that_covers_the_picture_is_the_prompt_there(pipe):
     assert torch.equal(drawn(pipe), drawn(pipe, regions=None)), "the processors are back"
 
 
+def test_regions_and_a_callback_on_token_states_do_not_go_together(pipe):
+    with pytest.raises(ValueError, match="regions put their phrases among the token states"):
+        drawn(
+            pipe,
+            regions=[("london", (0, 0, 1, 1))],
+            callback_on_step_end=lambda pipe, i, t, tensors: tensors,
+            callback_on_step_end_tensor_inputs=["negative_prompt_embeds"],
+        )
+
+
+def test_a_regions_phrase_that_is_too_long_is_quoted(pipe):
+    with pytest.warns(UserWarning, match="a region's phrase is too long, this end of it was cut off: '.*dog"):
+        drawn(pipe, regions=[("paris " * 80 + "dog", (0, 0, 1, 1))])
+
+
+def test_a_guider_needs_no_guidance_scale_for_the_negative_prompt_to_act(pipe):
+    guider = guiders.ClassifierFreeGuidance(guidance_scale=4.0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "negative_prompt has no effect")
+        with_it = drawn(pipe, guider=guider, guidance_scale=1.0, negative_prompt="umbrella")
+    assert (with_it - drawn(pipe, guider=guider, guidance_scale=1.0)).abs().max() > 1e-3
+
+
 def test_a_step_cache_is_another_picture_and_gone_afterwards(pipe):
     exact = drawn(pipe)
     assert not torch.equal(drawn(pipe, step_cache_interval=2), exact)
