@@ -41,6 +41,8 @@ class ModelFacts:
     """Width of the token states that the UNet reads."""
     scheduler: str
     """Class name of the scheduler."""
+    on_cpu: bool
+    """Whether it computes there, where exactness costs little and is the default."""
     callback_tensors: Sequence[str]
     """Names of the tensors that a step callback may ask for."""
 
@@ -124,6 +126,7 @@ def read_arguments(
     output_type: str,
     blend: Blend,
     padding_mask_crop: int | None,
+    exact: bool | None,
     **settings: Any,
 ) -> Asked:
     """Read a call's arguments; `settings` are those of `request_from_arguments`. One-line ValueErrors.
@@ -151,6 +154,7 @@ def read_arguments(
         scheduler=facts.scheduler,
         blend=blend,
         padding_mask_crop=padding_mask_crop,
+        exact=facts.on_cpu if exact is None else exact,
         **settings,
     )
     generators = generators_for(request.seeds) if generator is None else generator

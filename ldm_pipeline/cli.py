@@ -17,6 +17,8 @@ from ldm_pipeline.request import LARGEST_SEED, GenerationRequest, check_seed
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+NOT_NEEDED = ("scipy", "torchvision")
+"""The bundled model needs none of them; transformers imports them where it can, for a second or two."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -95,7 +97,10 @@ def parser() -> argparse.ArgumentParser:
     )
     draw.add_argument("--device", metavar="NAME", help='e.g. "cpu" or "cuda"; else the best one here')
     draw.add_argument(
-        "--dtype", default="float32", metavar="TYPE", help="float32 (default), float16 or bfloat16"
+        "--dtype",
+        default="auto",
+        metavar="TYPE",
+        help="float32, float16, bfloat16, or auto (default): bfloat16 where the hardware has it",
     )
 
     show = commands.add_parser(
@@ -119,6 +124,8 @@ def generate(options: argparse.Namespace) -> int:
     """Draws and saves one picture after the other, so that what is done stays done; prints each new path."""
     request = _check_before_loading(options)
 
+    if options.scheduler is None and options.model is None:  # some schedulers do need scipy
+        _leave_out(NOT_NEEDED)
     _quiet_libraries()
     from ldm_pipeline.images import open_picture
     from ldm_pipeline.loading import load_pipeline
@@ -211,6 +218,12 @@ def _check_before_loading(options: argparse.Namespace) -> GenerationRequest:
     )
     options.out.mkdir(parents=True, exist_ok=True)
     return request
+
+
+def _leave_out(packages: Sequence[str]) -> None:
+    """Lets libraries that look for these packages find none, unless they are imported already."""
+    for name in packages:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
 def _quiet_libraries() -> None:

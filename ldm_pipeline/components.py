@@ -25,7 +25,12 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 from ldm_pipeline import folder as folders
 from ldm_pipeline import schedulers, single_file
 from ldm_pipeline.adapters import HUB_ARGUMENTS, SafetensorsAdapters
+from ldm_pipeline.devices import checked_device, fastest_dtype
 from ldm_pipeline.request import GenerationDefaults, GenerationRequest
+
+NARROWEST_CHANNELS_LAST = 256
+"""Channels of a UNet's first block. Measured on two Zen 4 cores (2026-11-21): at 320 channels last takes 0.93
+of the time in float32 and 0.99 in bfloat16, at 64 (the bundled model) 1.03 to 1.18."""
 
 
 class LatentDiffusionComponents(
@@ -96,7 +101,8 @@ class LatentDiffusionComponents(
         """Open a pipeline folder, or a repository by name; without arguments the bundled model.
 
         Takes diffusers' arguments. Weights load as float32 unless `dtype` says otherwise, whatever they are
-        saved as; it may name components, as in `dtype={"vae": torch.float32, "default": torch.float16}`.
+        saved as; it may name components, as in `dtype={"vae": torch.float32, "default": torch.float16}`, or
+        be "auto": the fastest that this machine's best device computes in (`devices.fastest_dtype`).
         ValueError for anything but safetensors and stock components: no code from a folder is run.
         """
         place = (
@@ -113,6 +119,8 @@ class LatentDiffusionComponents(
         kwargs["use_safetensors"] = True
         if "torch_dtype" not in kwargs and kwargs.get("dtype") is None:
             kwargs["dtype"] = torch.float32
+        elif kwargs.get("dtype") == "auto":
+            kwargs["dtype"] = fastest_dtype(checked_device(None))
         folder = Path(place)
         if not folder.is_dir():
             if str(place).count("/") != 1 or str(place).startswith((".", "/", "~")):
@@ -212,6 +220,7 @@ class LatentDiffusionComponents(
 
     def _adopt(self, folder: Path, *, own_scheduler: bool) -> None:
         """Take over what a folder says beyond its components: kind of model, defaults, known words."""
+        self._lay_out()
         config = folder / "scheduler" / "scheduler_config.json"
         if config.is_file():
             self._is_flow_model = schedulers.is_flow(folders.read_json_object(config))
@@ -221,6 +230,13 @@ class LatentDiffusionComponents(
         self.known_words = folders.read_known_words(folder)
         if self.generation_defaults.scheduler is not None and not own_scheduler:
             self.use_scheduler(self.generation_defaults.scheduler)
+
+    def _lay_out(self) -> None:
+        """Lay out convolutions' weights channels last where that is faster; the numbers stay the same."""
+        if self.vae is not None:
+            self.vae.to(memory_format=torch.channels_last)
+        if self.unet is not None and self.unet.config.block_out_channels[0] >= NARROWEST_CHANNELS_LAST:
+            self.unet.to(memory_format=torch.channels_last)
 
     def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, save_directory: str | PathLike[str], safe_serialization: bool = True, **kwargs: Any

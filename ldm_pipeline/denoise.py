@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm_pipeline.guidance import Guidance, Term, composed_prediction, weighted_mean
+from ldm_pipeline.network import rows_of
 from ldm_pipeline.schedulers import network_input
 from ldm_pipeline.text import Branch, TextConditioning, lengthen
 
@@ -25,6 +26,23 @@ class StepState:
     guidance: Guidance
     pictures: Any = None
     """What the network reads beside its prompt (`ip_adapter.ImageConditioning`); None: nothing."""
+    exact: bool = False
+    """Whether each picture goes through the network alone, so that its neighbors cannot change its bits."""
+
+    def of_picture(self, i: int) -> "StepState":
+        """Give picture i's own state: what it would be in a run of that picture alone."""
+        texts = self.conditioning
+        return replace(
+            self,
+            latents=self.latents[i : i + 1],
+            conditioning=replace(
+                texts,
+                prompts=_branches_of(texts.prompts, i),
+                negatives=_branches_of(texts.negatives, i),
+                null=None if texts.null is None else _branches_of((texts.null,), i)[0],
+            ),
+            pictures=None if self.pictures is None else self.pictures.of_picture(i),
+        )
 
 
 STATES = ("prompt_embeds", "negative_prompt_embeds")
@@ -82,8 +100,35 @@ def predict(
 ) -> Tensor:
     """Predict what the scheduler wants (eps, v or flow): all branches in one batch, unconditional ones first.
 
-    Tensors in `arguments` have a row per picture and are handed to each branch.
+    Tensors in `arguments` have a row per picture and are handed to each branch. With `state.exact` each
+    picture has a batch of its own, of the branches and tokens that it would have alone.
     """
+    if not state.exact:
+        return predict_batch(unet, model_input, timestep, state, place=place, arguments=arguments)
+    alone = [
+        predict_batch(
+            unet,
+            model_input[i : i + 1],
+            timestep,
+            state.of_picture(i),
+            place=place,
+            arguments=rows_of(arguments, i),
+        )
+        for i in range(len(model_input))
+    ]
+    return alone[0] if len(alone) == 1 else torch.cat(alone)
+
+
+def predict_batch(
+    unet: Any,
+    model_input: Tensor,
+    timestep: Tensor,
+    state: StepState,
+    *,
+    place: float,
+    arguments: dict[str, Any],
+) -> Tensor:
+    """Predict as `predict` does, all pictures in one batch."""
     negatives, prompts = unconditional_branches(state, place=place), state.conditioning.prompts
     branches = align([*negatives, *prompts])
     given = {**arguments, **text_arguments(branches)}
@@ -102,6 +147,21 @@ def predict(
     if not negatives:
         return weighted_mean(terms)
     return composed_prediction(terms[: len(negatives)], terms[len(negatives) :], state.guidance)
+
+
+def _branches_of(branches: tuple[Branch, ...], i: int) -> tuple[Branch, ...]:
+    """Give picture i's rows of branches: without those of weight 0, and without padding at the end."""
+    found = []
+    for branch in branches:
+        if branch.weight is not None and branch.weight[i] == 0:
+            continue
+        rows = slice(i, i + 1)
+        states, weight = branch.states[rows], None if branch.weight is None else branch.weight[rows]
+        read = None if branch.attention is None else branch.attention[rows]
+        if read is not None and read[:, : (length := int(read.sum()))].all():
+            states, read = states[:, :length], None
+        found.append(Branch(states=states, attention=read, weight=weight))
+    return tuple(found)
 
 
 def unconditional_branches(state: StepState, *, place: float) -> tuple[Branch, ...]:

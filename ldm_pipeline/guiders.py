@@ -13,6 +13,8 @@ from typing import Any
 from diffusers import guiders
 from torch import Tensor
 
+from ldm_pipeline.network import call_network
+
 Predict = Callable[..., Tensor]
 """As `denoise.predict`: (unet, model_input, timestep, state, *, place, arguments), gives a prediction."""
 
@@ -134,7 +136,9 @@ def guided_by(guider: Any, *, first_step: int, total_steps: int, flow: bool) -> 
         conditions = ours.prepare_inputs(texts)
         for condition in conditions:
             read = {name: getattr(condition, name) for name in texts}
-            condition.noise_pred = one_condition(ours, unet, model_input, timestep, {**arguments, **read})
+            condition.noise_pred = one_condition(
+                ours, unet, model_input, timestep, {**arguments, **read}, exact=state.exact
+            )
         return ours(conditions).pred
 
     return predict
@@ -157,14 +161,20 @@ def both_texts(conditioning: Any) -> dict[str, tuple[Tensor | None, Tensor | Non
 
 
 def one_condition(
-    guider: Any, unet: Any, model_input: Tensor, timestep: Tensor, arguments: dict[str, Any]
+    guider: Any,
+    unet: Any,
+    model_input: Tensor,
+    timestep: Tensor,
+    arguments: dict[str, Any],
+    *,
+    exact: bool = False,
 ) -> Tensor:
-    """Run the network once as the guider wants it at this condition, and take its hooks off again."""
+    """Run the network as the guider wants it at this condition, and take its hooks off again."""
     try:
         try:
             guider.prepare_models(unet)
         except ValueError as error:
             raise ValueError(f"guider={type(guider).__name__} cannot alter this UNet: {error}") from error
-        return unet(model_input, timestep, **arguments, return_dict=False)[0]
+        return call_network(unet, model_input, timestep, arguments, exact=exact)
     finally:
         guider.cleanup_models(unet)

@@ -28,6 +28,14 @@ class ImageConditioning:
     negative: tuple[Float[Tensor, "batch _ ..."], ...] | None = None
     """What the unconditional branch reads in their place; None in a run without guidance."""
 
+    def of_picture(self, i: int) -> "ImageConditioning":
+        """Give one picture's rows."""
+        rows = slice(i, i + 1)
+        return ImageConditioning(
+            prompt=tuple(one[rows] for one in self.prompt),
+            negative=None if self.negative is None else tuple(one[rows] for one in self.negative),
+        )
+
     def added(self, *, negatives: int, prompts: int) -> dict[str, list[Tensor]]:
         """Give the UNet's `added_cond_kwargs` for a step of so many branches, unconditional ones first."""
         unconditional = self.prompt if self.negative is None else self.negative

@@ -262,23 +262,25 @@ def skip_posterior_draw(
 
 
 def latents_to_picture(
-    vae: Any, latents: Float[Tensor, "batch channels rows columns"]
+    vae: Any, latents: Float[Tensor, "batch channels rows columns"], *, exact: bool = False
 ) -> Float[Tensor, "batch 3 height width"]:
     """Decode scaled latents to pictures in [0, 1], float32 (pictures 3 height width).
 
     A batch of more than `MOST_CELLS_DECODED` is decoded in parts, at 512 x 512 picture by picture, which
-    spares memory and gives what it gives at once to 1e-5. A VAE in half precision whose output is not finite
-    is tried once more in float32 (SDXL's overflows). ValueError naming the stage when latents or picture are
-    not finite: never a silently black picture.
+    spares memory and gives what it gives at once to 1e-5; with `exact` every picture is decoded alone. A VAE
+    in half precision whose output is not finite is tried once more in float32 (SDXL's overflows). ValueError
+    naming the stage when latents or picture are not finite: never a silently black picture.
     """
     if not torch.isfinite(latents).all():
         raise ValueError(
             "denoising ended in latents that are not finite: use dtype=torch.float32 or less guidance_scale"
         )
     scaled = latents / vae.config.scaling_factor
-    picture = _decoded(vae, scaled)
+    cells = scaled.shape[-2] * scaled.shape[-1]
+    at_once = 1 if exact else max(1, MOST_CELLS_DECODED // cells)
+    picture = _decoded(vae, scaled, at_once)
     if not torch.isfinite(picture).all() and vae.dtype != torch.float32:
-        picture = _decoded(copy.deepcopy(vae).float(), scaled)
+        picture = _decoded(copy.deepcopy(vae).float(), scaled, at_once)
     if not torch.isfinite(picture).all():
         raise ValueError(
             "the VAE decoded finite latents to a picture that is not: use dtype=torch.float32, or another VAE"
@@ -286,12 +288,8 @@ def latents_to_picture(
     return picture.mul(0.5).add_(0.5).clamp_(0, 1)
 
 
-def _decoded(vae: Any, scaled: Tensor) -> Tensor:
-    cells = scaled.shape[-2] * scaled.shape[-1]
-    parts = [
-        vae.decode(part.to(vae.dtype), return_dict=False)[0].float()
-        for part in scaled.split(max(1, MOST_CELLS_DECODED // cells))
-    ]
+def _decoded(vae: Any, scaled: Tensor, at_once: int) -> Tensor:
+    parts = [vae.decode(part.to(vae.dtype), return_dict=False)[0].float() for part in scaled.split(at_once)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

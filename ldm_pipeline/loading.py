@@ -8,17 +8,16 @@ from pathlib import Path
 
 import torch
 
+from ldm_pipeline.devices import DTYPES, checked_device, fastest_dtype
 from ldm_pipeline.folder import bundled_folder, pickle_remedy
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def load_pipeline(
     model: str | os.PathLike[str] | None = None,
     *,
     device: str | None = None,
-    dtype: str = "float32",
+    dtype: str = "auto",
     lora: str | os.PathLike[str] | None = None,
     scheduler: str | None = None,
 ) -> LatentDiffusionPipeline:
@@ -29,39 +28,25 @@ def load_pipeline(
             the Stable Diffusion family; or a hub's `owner/name`. Only the last two may use the network, a
             single file for its configuration where the hub's cache does not hold it.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes an accelerator where there is one.
-        dtype: "float32", "float16" or "bfloat16".
+        dtype: "float32", "float16", "bfloat16", or "auto": bfloat16 on hardware that computes in it, else
+            float16 on an accelerator and float32 on a CPU. `pipeline.dtype` tells which; recipes record it.
         lora: A LoRA's `.safetensors` file; needs the extra `lora`.
         scheduler: A short name ("dpm++", "unipc") or diffusers' class name; None keeps the model's own.
 
     Raises:
         ValueError: for a model, device, number type, LoRA or scheduler that does not exist or does not fit.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+    if dtype not in DTYPES and dtype != "auto":
+        raise ValueError(f"dtype={dtype!r} is unknown: use auto or one of {', '.join(DTYPES)}")
     place = checked_device(device)
+    number_type = fastest_dtype(place) if dtype == "auto" else DTYPES[dtype]
     lora_file = _safetensors_file("lora", lora) if lora is not None else None
-    pipeline = _open(model, DTYPES[dtype])
+    pipeline = _open(model, number_type)
     if scheduler is not None:
         pipeline.use_scheduler(scheduler)
     if lora_file is not None:
         _add_lora(pipeline, lora_file)
     return pipeline.to(place)
-
-
-def checked_device(device: str | None) -> torch.device:
-    """The device of that name, or the best one for None; a ValueError where this machine has none."""
-    if device is None:
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator if accelerator is not None else torch.device("cpu")
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"device={device!r} cannot be used here ({reason}): use 'cpu' or leave it out"
-        ) from None
-    return place
 
 
 def _open(model: str | os.PathLike[str] | None, dtype: torch.dtype) -> LatentDiffusionPipeline:

@@ -81,6 +81,7 @@ class LatentDiffusionPipeline(LatentDiffusionStages):
         guider: Any = None,
         regions: Sequence[Any] | None = None,
         step_cache_interval: int = 1,
+        exact: bool | None = None,
         **unknown: Any,
     ) -> LatentDiffusionPipelineOutput:
         """Draw pictures: from noise, from `image`, or from `image` where `mask_image` is white.
@@ -114,6 +115,8 @@ class LatentDiffusionPipeline(LatentDiffusionStages):
             top, right, bottom) in fractions, a mask is white inside.
         step_cache_interval: run the whole UNet at every n-th step only, between them its shallow layers
             (arXiv 2312.00858): faster, and another picture. 1 is exact.
+        exact: True computes every picture alone, so that batch and neighbors change none of its bits; False
+            takes all at once, which is faster where pictures are small. None: True on a CPU, False elsewhere.
         num_images_per_prompt: pictures per row, at least 1. Pictures are counted prompt-major.
         seed: 0 to 2^32-1; picture i has seed + i and a CPU generator of its own, as in diffusers with
             `generator=torch.Generator("cpu").manual_seed(seed + i)`. A list has one seed per picture. None:
@@ -162,6 +165,7 @@ class LatentDiffusionPipeline(LatentDiffusionStages):
             guider=guider,
             regions=regions,
             step_cache_interval=step_cache_interval,
+            exact=exact,
             eta=eta,
             clip_skip=clip_skip,
             guidance_rescale=guidance_rescale,

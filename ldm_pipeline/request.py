@@ -121,6 +121,8 @@ class GenerationRequest:
     """Pixels around the mask that are painted at full size and put back; None: the whole picture."""
     step_cache_interval: int = 1
     """Every so many steps the whole network is run, between them its shallow layers; 1: always."""
+    exact: bool = False
+    """Whether every picture was computed alone, so that its bits do not depend on its neighbors."""
     timesteps: tuple[int, ...] | None = None
     """Own timesteps in place of `num_inference_steps`, descending."""
     sigmas: tuple[float, ...] | None = None
@@ -161,6 +163,8 @@ class GenerationRequest:
             value, known = getattr(self, name), get_args(kinds)
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown: use one of {', '.join(map(repr, known))}")
+        if not isinstance(self.exact, bool):
+            raise ValueError(f"exact={self.exact!r} is not allowed: use True or False")
         _check_whole("step_cache_interval", self.step_cache_interval, 1, LARGEST_STEPS)
         if self.padding_mask_crop is not None:
             _check_whole("padding_mask_crop", self.padding_mask_crop, 0, None)

@@ -8,7 +8,7 @@ Knows nothing of how a call's arguments were checked, nor in which order the sta
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ldm_pipeline import schedulers
 from ldm_pipeline.arguments import Asked, ModelFacts
+from ldm_pipeline.attention import blocked_attention
 from ldm_pipeline.components import LatentDiffusionComponents
 from ldm_pipeline.denoise import Predict, StepState, call_back, denoise, predict
 from ldm_pipeline.guidance import Guidance, scale_embedding
@@ -142,6 +143,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
 
         with (
             self.progress_bar(total=len(start.timesteps)) as bar,  # pyright: ignore
+            self._fast_attention(start.latents),
             self._prediction(asked, start, conditioning) as (predict_with, read),
         ):
 
@@ -155,7 +157,13 @@ class LatentDiffusionStages(LatentDiffusionComponents):
             return denoise(
                 self.unet,
                 scheduler,
-                StepState(latents=start.latents, conditioning=read, guidance=guidance, pictures=pictures),
+                StepState(
+                    latents=start.latents,
+                    conditioning=read,
+                    guidance=guidance,
+                    pictures=pictures,
+                    exact=request.exact,
+                ),
                 timesteps=start.timesteps,
                 first_step=start.first_step,
                 total_steps=start.total_steps,
@@ -169,6 +177,11 @@ class LatentDiffusionStages(LatentDiffusionComponents):
                 interrupted=lambda: self._interrupt,
                 predict_with=predict_with,
             )
+
+    def _fast_attention(self, latents: Tensor) -> AbstractContextManager[None]:
+        """Let networks attend to latents of this size as fast as the device can."""
+        rows, columns = latents.shape[-2:]
+        return blocked_attention(self._execution_device, self.unet.dtype, tokens=rows * columns)
 
     @contextmanager
     def _prediction(
@@ -229,7 +242,9 @@ class LatentDiffusionStages(LatentDiffusionComponents):
         if asked.output_type == "latent":
             return final, None
         request = asked.request
-        drawn = latents_to_picture(self.vae, final)[..., : request.height, : request.width]
+        with self._fast_attention(final):
+            drawn = latents_to_picture(self.vae, final, exact=request.exact)
+        drawn = drawn[..., : request.height, : request.width]
         if asked.picture is not None and asked.mask is not None:
             blend: str = request.blend
             if asked.cutout is not None:
@@ -317,5 +332,6 @@ class LatentDiffusionStages(LatentDiffusionComponents):
             unet_channels=self.unet.config.in_channels,
             states_width=self.unet.config.cross_attention_dim,
             scheduler=type(self.scheduler).__name__,
+            on_cpu=self._execution_device.type == "cpu",
             callback_tensors=self._callback_tensor_inputs,
         )

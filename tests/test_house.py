@@ -36,7 +36,7 @@ FLOORS = {
         ],
         2: ["request", "text"],
         1: ["prompt_rows", "prompt_syntax", "noise", "images", "guidance", "schedulers", "folder", "judge"]
-        + ["turns"],
+        + ["turns", "network", "devices", "attention"],
     },
     "training": {
         9: ["__main__"],

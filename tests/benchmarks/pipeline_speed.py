@@ -11,7 +11,6 @@ Every measurement is a process of its own (A B A B ...), so that peak memory is 
 # pyright: reportPrivateImportUsage=false
 
 import argparse
-import inspect
 import json
 import os
 import platform
@@ -30,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("diffusers", "ours")
 SECTIONS = ("large", "bundled", "cold", "cuda")
 PROMPT, NEGATIVE = "a red car in london in the rain", "umbrella"
-BUNDLED = {"num_inference_steps": 14, "guidance_scale": 4.0, "height": 128, "width": 128}
+BUNDLED = {"num_inference_steps": 14, "guidance_scale": 6.0, "height": 128, "width": 128}
 SHAPES: dict[str, dict[str, Any]] = {
     "sd15": {"cross_attention_dim": 768, "attention_head_dim": 8},
     "sd21": {
@@ -82,7 +81,7 @@ def read_options() -> argparse.Namespace:
 
 
 def large(*, steps: int, size: int, turns: int) -> None:
-    """Stable Diffusion 1.5's shapes on the CPU, guided, in float32 and bfloat16."""
+    """Stable Diffusion 1.5's shapes on the CPU, guided: both sides in both number types, ours in "auto"."""
     peaks = {kind: child(task="peak", kind=kind)["flops"] for kind in ("float32", "bfloat16")}
     for kind, peak in peaks.items():
         print(f"- matrix products in {kind}: {peak / 1e9:.0f} GFLOP/s")
@@ -91,36 +90,42 @@ def large(*, steps: int, size: int, turns: int) -> None:
         runs: list[dict[str, Any]] = [
             {"task": "draw", "folder": folder, "side": side, "kind": kind, "flops": True}
             | {"settings": {"num_inference_steps": steps, "height": size, "width": size}}
-            for kind in peaks
+            for kind in ("float32", "bfloat16", "auto")
             for side in SIDES
+            if kind != "auto" or side == "ours"
         ]
         found = in_turns([lambda run=run: child(**run) for run in runs], turns)
     rows, base = [], middle(found[0])
     for run, measured in zip(runs, found, strict=True):
         seconds, memory = middle(measured), middle(measured, "memory")
-        flops = measured[0]["flops"] / seconds
+        flops, kind = measured[0]["flops"] / seconds, measured[0]["dtype"]
         shares = f"{seconds / base:.2f}", f"{memory / middle(found[0], 'memory'):.2f}"
-        reached = f"{flops / 1e9:.0f} ({flops / peaks[run['kind']]:.0%})"
-        rows.append((run["side"], run["kind"], spread(measured), f"{memory / 1e9:.2f}", *shares, reached))
+        reached = f"{flops / 1e9:.0f} ({flops / peaks[kind]:.0%})"
+        name = run["kind"] if run["kind"] == kind else f"{run['kind']} ({kind})"
+        rows.append((run["side"], name, spread(measured), f"{memory / 1e9:.2f}", *shares, reached))
     head = ("side", "dtype", "s a picture", "peak GB", "time / first", "memory / first", "GFLOP/s (of peak)")
     print_table(head, rows)
 
 
 def bundled(*, pictures: int, turns: int) -> None:
-    """The bundled model, warm: one picture, and a batch."""
+    """The bundled model, warm: one picture, and a batch, exact and not."""
     rows = []
+    kinds = (("diffusers", "float32", None), ("ours", "float32", True), ("ours", "auto", True))
+    batches = (*kinds, ("ours", "float32", False), ("ours", "auto", False))
     for count in dict.fromkeys((1, pictures)):
         runs: list[dict[str, Any]] = [
-            {"task": "draw", "folder": bundled_folder(), "side": side, "kind": "float32", "turns": 5}
-            | {"settings": {**BUNDLED, "num_images_per_prompt": count}}
-            for side in SIDES
+            {"task": "draw", "folder": bundled_folder(), "side": side, "kind": kind, "turns": 5}
+            | {"exact": exact, "settings": {**BUNDLED, "num_images_per_prompt": count}}
+            for side, kind, exact in (kinds if count == 1 else batches)
         ]
         found = in_turns([lambda run=run: child(**run) for run in runs], turns)
         for run, measured in zip(runs, found, strict=True):
             a_second = f"{count / middle(measured):.2f}"
             memory = f"{middle(measured, 'memory') / 1e9:.2f}"
-            rows.append((run["side"], str(count), spread(measured), a_second, memory))
-    print_table(("side", "batch", "s a call", "pictures a second", "peak GB"), rows)
+            exact = {None: "-", True: "yes", False: "no"}[run["exact"]]
+            name = f"{run['kind']} ({measured[0]['dtype']})" if run["kind"] == "auto" else run["kind"]
+            rows.append((run["side"], name, str(count), exact, spread(measured), a_second, memory))
+    print_table(("side", "dtype", "batch", "exact", "s a call", "pictures a second", "peak GB"), rows)
 
 
 def cold(*, turns: int) -> None:
@@ -189,9 +194,10 @@ def draw(
     compiled: bool = False,
     latent: bool = False,
     flops: bool = False,
+    exact: bool | None = None,
     turns: int = 1,
-) -> dict[str, float]:
-    """Open a folder, draw once to warm up, then `turns` times: median seconds, peak bytes, operations."""
+) -> dict[str, Any]:
+    """Open a folder, draw to warm up, then `turns` times: median seconds, peak bytes, operations."""
     import torch
     from diffusers import StableDiffusionPipeline
     from torch.utils.flop_counter import FlopCounterMode
@@ -211,30 +217,35 @@ def draw(
         pipe.unet = torch.compile(pipe.unet)
     count = settings.get("num_images_per_prompt", 1)
     given = {"guidance_scale": 7.5, **settings, "negative_prompt": NEGATIVE}
-    if count > 1 and "exact" in inspect.signature(pipe.__call__).parameters:
-        given["exact"] = False
+    if exact is not None:
+        given["exact"] = exact
     if latent:
         given["output_type"] = "latent"
 
-    def run() -> float:
+    def run(**changed: Any) -> float:
         generators = [torch.Generator("cpu").manual_seed(1 + i) for i in range(count)]
         began = time.perf_counter()
-        pipe(PROMPT, generator=generators, **given)
+        pipe(PROMPT, generator=generators, **{**given, **changed})
         if device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
-    counted = FlopCounterMode(display=False)
-    if flops:
-        with counted:
-            run()
+    operations = 0
+    if flops:  # of the whole run: what one step has beside another is the same at every step
+        counts = []
+        for steps in (1, 2):
+            with FlopCounterMode(display=False) as counted:
+                run(num_inference_steps=steps)
+            counts.append(counted.get_total_flops())
+        operations = counts[0] + (counts[1] - counts[0]) * (given["num_inference_steps"] - 1)
     else:
         run()
     seconds = statistics.median(run() for _ in range(turns))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device == "cuda":
         memory = torch.cuda.max_memory_allocated()
-    return {"seconds": seconds, "memory": memory, "flops": counted.get_total_flops()}
+    dtype = str(pipe.unet.dtype).removeprefix("torch.")
+    return {"seconds": seconds, "memory": memory, "flops": operations, "dtype": dtype}
 
 
 def write(*, folder: str, shape: str) -> dict[str, float]:
@@ -343,18 +354,18 @@ def bundled_folder() -> str:
     return str(ROOT / "ldm_pipeline" / "models" / "postcards")
 
 
-def in_turns(measure: Sequence[Callable[[], dict[str, float]]], turns: int) -> list[list[dict[str, float]]]:
+def in_turns(measure: Sequence[Callable[[], dict[str, Any]]], turns: int) -> list[list[dict[str, Any]]]:
     """Measure all, one after the other, `turns` times over."""
     found = [[one() for one in measure] for _ in range(turns)]
     return [list(column) for column in zip(*found, strict=True)]
 
 
-def middle(measured: list[dict[str, float]], name: str = "seconds") -> float:
+def middle(measured: list[dict[str, Any]], name: str = "seconds") -> float:
     """Median over the turns."""
     return statistics.median(one[name] for one in measured)
 
 
-def spread(measured: list[dict[str, float]]) -> str:
+def spread(measured: list[dict[str, Any]]) -> str:
     """Median and range of the seconds."""
     seconds = [one["seconds"] for one in measured]
     return f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"

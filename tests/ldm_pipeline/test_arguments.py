@@ -41,7 +41,7 @@ CALL: dict[str, Any] = {
     **dict.fromkeys(("negative_prompt", "image", "mask_image", "strength", "height", "width", "latents")),
     **dict.fromkeys(("num_inference_steps", "guidance_scale", "seed", "generator", "prompt_embeds")),
     **dict.fromkeys(("negative_prompt_embeds", "clip_skip", "guidance_rescale", "timesteps", "sigmas")),
-    **dict.fromkeys(("cross_attention_kwargs", "callback", "negative_start", "guidance_interval")),
+    **dict.fromkeys(("cross_attention_kwargs", "callback", "negative_start", "guidance_interval", "exact")),
 }
 
 
@@ -53,6 +53,7 @@ def facts(*, sample_size: int | Sequence[int] = 8, unet_channels: int = 8) -> Mo
         unet_channels=unet_channels,
         states_width=32,
         scheduler="DPMSolverMultistepScheduler",
+        on_cpu=True,
         callback_tensors=NAMES,
     )
 

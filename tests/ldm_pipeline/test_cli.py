@@ -6,12 +6,16 @@ It runs in this process, on a tiny random pipeline folder; `test_house.py` looks
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from ldm_pipeline.cli import EXIT_BAD_INPUT, main
+from ldm_pipeline.devices import fastest_dtype
 from ldm_pipeline.recipe import read_recipe
 from tests import tiny
 
@@ -74,12 +78,13 @@ def test_the_recipe_in_the_file_repeats_the_picture(ldm, saved_folder: Path, tmp
         80,
         "UniPCMultistepScheduler",
     )
-    assert (recipe.device, recipe.dtype, len(recipe.model_hash)) == ("cpu", "float32", 64)
+    dtype = str(fastest_dtype(torch.device("cpu"))).removeprefix("torch.")
+    assert (recipe.device, recipe.dtype, len(recipe.model_hash)) == ("cpu", dtype, 64)
     assert str(saved_folder.parent) not in recipe.to_json()
 
     from ldm_pipeline import load_pipeline
 
-    pipeline = load_pipeline(saved_folder, device="cpu", scheduler=recipe.scheduler)
+    pipeline = load_pipeline(saved_folder, device="cpu", dtype=recipe.dtype, scheduler=recipe.scheduler)
     again = pipeline(**recipe.request.to_arguments()).images[recipe.picture]
     assert again.tobytes() == opened(tmp_path / path).tobytes()
 
@@ -217,3 +222,15 @@ def test_inspect_prints_the_recipe(ldm, tmp_path: Path, capsys: pytest.CaptureFi
         assert main(["inspect", name]) == EXIT_BAD_INPUT
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("ldm: error: ") and name in line
+
+
+def test_packages_that_the_bundled_model_does_not_need_are_not_imported(tmp_path: Path):
+    look = (
+        "import sys; from ldm_pipeline.cli import main; "
+        "status = main(['generate', 'Paris', '--steps', '1', '--out', '.']); "
+        "print(status, [name for name in ('scipy', 'torchvision') if sys.modules.get(name)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "0 []"

@@ -47,7 +47,11 @@ def draw(pipe, **settings):
         ({"guidance_scale": 1.0}, [1, 1, 1, 1]),
         ({"guidance_interval": (0.25, 0.75)}, [1, 2, 2, 1]),
         ({"guidance_interval": (0.0, 0.0)}, [1, 1, 1, 1]),
-        ({"guidance_interval": (0.5, 1.0), "num_images_per_prompt": 3}, [3, 3, 6, 6]),
+        ({"guidance_interval": (0.5, 1.0), "num_images_per_prompt": 3, "exact": False}, [3, 3, 6, 6]),
+        (
+            {"guidance_interval": (0.5, 1.0), "num_images_per_prompt": 2, "exact": True},
+            [1, 1, 1, 1, 2, 2, 2, 2],
+        ),
     ],
 )
 def test_steps_outside_the_interval_run_one_branch(flow_pipe, settings, rows):
