@@ -21,6 +21,9 @@ from ldm_pipeline.request import Blend, GenerationDefaults, GenerationRequest, r
 from ldm_pipeline.text import unknown_words
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+REPLACED_BY_A_GUIDER = ("guidance_scale", "guidance_rescale", "guidance_interval", "negative_start")
+MASK_TENSORS = ("mask", "masked_image_latents")
+"""What a step callback may ask for in inpainting only."""
 
 StepCallback = Callable[..., dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
 
@@ -187,6 +190,17 @@ def read_arguments(
         raise ValueError(
             "regions put their phrases among the token states, which a callback cannot take: ask for latents"
         )
+    if guider is not None:
+        for name in REPLACED_BY_A_GUIDER:
+            if settings.get(name) is not None:
+                raise ValueError(
+                    f"{name}={settings[name]!r} has no effect beside a guider, which has its own: give one"
+                )
+    if canvas.mask is None:
+        for name in {*MASK_TENSORS} & {*(callback_names or ())}:
+            raise ValueError(
+                f"callback_on_step_end_tensor_inputs names {name!r}, which needs a mask_image: leave it out"
+            )
     if guider is not None and (ip_adapter_image is not None or ip_adapter_image_embeds is not None):
         raise ValueError("guider and ip_adapter_image do not go together: use guidance_scale")
     for name, given in (("image", canvas.picture), ("mask_image", canvas.mask)):

@@ -5,6 +5,7 @@ Knows nothing of prompts, guidance or the UNet.
 
 import copy
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,6 +67,40 @@ class Start:
         beside = torch.cat([self.mask, self.masked_latents], dim=1)
         branches = len(model_input) // len(beside)
         return torch.cat([model_input, beside.repeat(branches, 1, 1, 1)], dim=1)
+
+
+def with_mask_tensors(
+    callback: Callable[..., Any], names: Sequence[str], held: list[Start], *, branches: int
+) -> Callable[..., Any]:
+    """Give a step callback that also hands over `held[0]`'s mask and masked latents, where `names` has them.
+
+    They have their rows `branches` times, as in diffusers (2 with guidance); `masked_image_latents` is None
+    but for UNets made for inpainting. What the callback puts in their places, the rows once or so many times,
+    goes on in a new `held[0]`. ValueError for another shape.
+    """
+    fields = {"mask": "mask", "masked_image_latents": "masked_latents"}
+    wanted = {name: field for name, field in fields.items() if name in names}
+
+    def called(pipe: Any, step: int, timestep: Tensor, tensors: dict[str, Any]) -> Any:
+        start = held[0]
+        own = {name: getattr(start, field) for name, field in wanted.items()}
+        handed = {name: None if one is None else one.repeat(branches, 1, 1, 1) for name, one in own.items()}
+        returned = callback(pipe, step, timestep, {**tensors, **handed})
+        if not isinstance(returned, dict):
+            return returned  # whoever called complains
+        for name, field in wanted.items():
+            before, after = own[name], returned.get(name, handed[name])
+            if after is handed[name]:
+                continue
+            if before is None or after.shape[1:] != before.shape[1:] or len(after) % len(before):
+                shape = None if before is None else tuple(before.shape)
+                raise ValueError(
+                    f"callback_on_step_end returned {name} of shape {tuple(after.shape)}: return {shape}"
+                )
+            held[0] = replace(held[0], **{field: after[-len(before) :]})
+        return returned
+
+    return called
 
 
 def prepare_start(

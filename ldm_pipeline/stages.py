@@ -17,7 +17,7 @@ from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
 from torch import Tensor
 
 from ldm_pipeline import schedulers
-from ldm_pipeline.arguments import Asked, ModelFacts
+from ldm_pipeline.arguments import MASK_TENSORS, Asked, ModelFacts
 from ldm_pipeline.attention import blocked_attention
 from ldm_pipeline.components import LatentDiffusionComponents
 from ldm_pipeline.denoise import Predict, StepState, call_back, denoise, predict
@@ -25,7 +25,7 @@ from ldm_pipeline.guidance import Guidance, scale_embedding
 from ldm_pipeline.guiders import guided_by, layers_changed
 from ldm_pipeline.images import blended, paste_back, to_pil
 from ldm_pipeline.ip_adapter import ImageConditioning, condition_on_images
-from ldm_pipeline.latents import Start, latents_to_picture, prepare_start, steps_left
+from ldm_pipeline.latents import Start, latents_to_picture, prepare_start, steps_left, with_mask_tensors
 from ldm_pipeline.prompt_rows import NegativeRow, PromptRow, texts, with_texts
 from ldm_pipeline.regions import regional_attention, with_phrases
 from ldm_pipeline.step_cache import cached_steps
@@ -146,13 +146,17 @@ class LatentDiffusionStages(LatentDiffusionComponents):
             self._fast_attention(start.latents),
             self._prediction(asked, start, conditioning) as (predict_with, read),
         ):
+            held = [start]  # a callback may replace what a mask keeps
 
             def after_step(i: int, timestep: Tensor, state: StepState) -> StepState:
                 bar.update()
                 if asked.callback is None:
                     return state
+                names = [name for name in asked.callback_names if name not in MASK_TENSORS]
+                branches = 2 if self._is_guided(asked) else 1
+                callback = with_mask_tensors(asked.callback, asked.callback_names, held, branches=branches)
                 place = (start.first_step + i) / start.total_steps
-                return call_back(self, asked.callback, asked.callback_names, i, timestep, state, place=place)
+                return call_back(self, callback, names, i, timestep, state, place=place)
 
             return denoise(
                 self.unet,
@@ -171,8 +175,8 @@ class LatentDiffusionStages(LatentDiffusionComponents):
                     scheduler, generator=asked.generators, eta=request.eta
                 ),
                 network_arguments=network_arguments,
-                joined=start.joined,
-                put_back=start.put_back,
+                joined=lambda model_input: held[0].joined(model_input),
+                put_back=lambda *step: held[0].put_back(*step),
                 after_step=after_step,
                 interrupted=lambda: self._interrupt,
                 predict_with=predict_with,

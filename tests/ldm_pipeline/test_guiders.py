@@ -343,3 +343,18 @@ def test_attention_without_a_fused_kernel_is_refused_rather_than_left_unperturbe
     unet.set_attn_processor(AttnProcessor())
     with pytest.raises(ValueError, match="guider=PerturbedAttentionGuidance cannot alter this UNet"):
         steered(working()["PerturbedAttentionGuidance"], unet)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"guidance_scale": 4.0},
+        {"guidance_rescale": 0.7},
+        {"guidance_interval": (0.0, 0.5)},
+        {"negative_start": 0.2},
+    ],
+)
+def test_what_a_guider_replaces_is_refused_beside_it(flow_pipe, given):
+    (name,) = given
+    with pytest.raises(ValueError, match=f"{name}=.* has no effect beside a guider"):
+        flow_pipe("paris", seed=7, guider=guiders.AdaptiveProjectedGuidance(4.0), **given)

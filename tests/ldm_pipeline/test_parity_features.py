@@ -12,7 +12,6 @@ import torch
 from diffusers.callbacks import SDCFGCutoffCallback
 from torch import Tensor
 
-from ldm_pipeline import LatentDiffusionPipeline
 from tests import tiny
 from tests.side_by_side import (
     BETAS,
@@ -103,16 +102,13 @@ def test_the_callback_that_cuts_guidance_off_does_the_same(shared, task):
     assert np.abs(drawn[0] - drawn[1]).max() < 1e-4
 
 
-@pytest.mark.skipif(
-    "mask" not in LatentDiffusionPipeline._callback_tensor_inputs, reason="no mask for callbacks yet"
-)
 def test_a_callback_sees_mask_and_masked_latents_of_a_unet_for_inpainting():
     parts = tiny.make_stable_diffusion_components(unet_channels=9)
     names = ["latents", "mask", "masked_image_latents"]
 
     def erase(_: Any, __: int, ___: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         assert tensors["mask"].shape == (2, 1, 8, 8)
-        masked = torch.zeros_like(tensors["masked_image_latents"])
+        masked = torch.full_like(tensors["masked_image_latents"], 5.0)
         return {**tensors, "masked_image_latents": masked}
 
     watched: dict[str, Any] = {"callback_on_step_end_tensor_inputs": names}
