@@ -320,6 +320,7 @@ def preview(
     pipe.set_progress_bar_config(disable=True)
     pipe.generation_defaults = sampling
     prompts = list(PREVIEW_PROMPTS)
-    drawn = pipe(prompts, seed=list(range(len(prompts))), height=size, width=size).images
+    seeds = list(range(len(prompts)))
+    drawn = pipe(prompts, seed=seeds, height=size, width=size, exact=False).images
     assert isinstance(drawn, list)
     return contact_sheet(drawn, columns=4)

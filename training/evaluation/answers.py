@@ -45,6 +45,7 @@ def draw(
                 seed=list(seeds[part]),
                 height=size,
                 width=size,
+                exact=False,  # scores do not hang on last bits, and batches are more than twice as fast
             )
             assert not isinstance(result, tuple)
             drawn += [np.asarray(picture)[None] for picture in result.images]
