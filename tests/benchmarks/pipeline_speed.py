@@ -3,8 +3,9 @@
 Run by hand: `python tests/benchmarks/pipeline_speed.py bundled cold`. No test: it asserts nothing about time.
 
 Every measurement is a process of its own (A B A B ...), so that peak memory is that side's alone. Sections:
-`large` Stable Diffusion 1.5's shapes with random weights on the CPU, `bundled` the model in this package,
-`cold` process start to PNG, `cuda` steps a second on a GPU, SD 1.5 and 2.1, eager and compiled.
+`large` Stable Diffusion 1.5's shapes with random weights on the CPU, `options` what options save there,
+`bundled` the model in this package, `cold` process start to PNG, `cuda` steps a second on a GPU, SD 1.5 and
+2.1, eager and compiled.
 """
 
 # diffusers exports lazily, which pyright takes for private names.
@@ -27,7 +28,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("diffusers", "ours")
-SECTIONS = ("large", "bundled", "cold", "cuda")
+SECTIONS = ("large", "options", "bundled", "cold", "cuda")
 PROMPT, NEGATIVE = "a red car in london in the rain", "umbrella"
 BUNDLED = {"num_inference_steps": 14, "guidance_scale": 6.0, "height": 128, "width": 128}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -52,6 +53,7 @@ def main() -> None:
         return
     sections = {
         "large": lambda: large(steps=options.steps, size=options.size, turns=options.turns),
+        "options": lambda: options_of_large(steps=options.steps, size=options.size, turns=options.turns),
         "bundled": lambda: bundled(pictures=options.pictures, turns=options.turns),
         "cold": lambda: cold(turns=options.turns),
         "cuda": lambda: cuda(steps=options.steps, size=options.size, turns=options.turns),
@@ -107,6 +109,28 @@ def large(*, steps: int, size: int, turns: int) -> None:
         rows.append((run["side"], name, spread(measured), f"{memory / 1e9:.2f}", *shares, reached))
     head = ("side", "dtype", "s a picture", "peak GB", "time / first", "memory / first", "GFLOP/s (of peak)")
     print_table(head, rows)
+
+
+def options_of_large(*, steps: int, size: int, turns: int) -> None:
+    """What a guidance interval and the step cache save on the same shapes, in dtype "auto"."""
+    ways: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "guidance_interval=(0, 0.7)": {"guidance_interval": (0.0, 0.7)},
+        "step_cache_interval=2": {"step_cache_interval": 2},
+        "step_cache_interval=3": {"step_cache_interval": 3},
+    }
+    shared = {"num_inference_steps": steps, "height": size, "width": size, "output_type": "latent"}
+    with tempfile.TemporaryDirectory() as folder:
+        child(task="write", folder=folder, shape="sd15")
+        draw_ours: dict[str, Any] = {"task": "draw", "folder": folder, "side": "ours", "kind": "auto"}
+        runs = [{**draw_ours, "warm_steps": 1, "settings": {**shared, **way}} for way in ways.values()]
+        found = in_turns([lambda run=run: child(**run) for run in runs], turns)
+    base = middle(found[0])
+    rows = [
+        (name, spread(measured), f"{middle(measured) / base:.2f}")
+        for name, measured in zip(ways, found, strict=True)
+    ]
+    print_table(("option", "s for latents", "time / first"), rows)
 
 
 def bundled(*, pictures: int, turns: int) -> None:
@@ -197,6 +221,7 @@ def draw(
     latent: bool = False,
     flops: bool = False,
     exact: bool | None = None,
+    warm_steps: int | None = None,
     turns: int = 1,
 ) -> dict[str, Any]:
     """Open a folder, draw to warm up, then `turns` times: median seconds, peak bytes, operations."""
@@ -241,7 +266,7 @@ def draw(
             counts.append(counted.get_total_flops())
         operations = counts[0] + (counts[1] - counts[0]) * (given["num_inference_steps"] - 1)
     else:
-        run()
+        run(**({} if warm_steps is None else {"num_inference_steps": warm_steps}))
     seconds = statistics.median(run() for _ in range(turns))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device == "cuda":
