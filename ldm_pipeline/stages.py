@@ -143,7 +143,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
 
         with (
             self.progress_bar(total=len(start.timesteps)) as bar,  # pyright: ignore
-            self._fast_attention(start.latents),
+            self._fast_attention(self.unet, start.latents),
             self._prediction(asked, start, conditioning) as (predict_with, read),
         ):
             held = [start]  # a callback may replace what a mask keeps
@@ -182,10 +182,10 @@ class LatentDiffusionStages(LatentDiffusionComponents):
                 predict_with=predict_with,
             )
 
-    def _fast_attention(self, latents: Tensor) -> AbstractContextManager[None]:
-        """Let networks attend to latents of this size as fast as the device can."""
+    def _fast_attention(self, network: Any, latents: Tensor) -> AbstractContextManager[None]:
+        """Let a network attend to latents of this size as fast as the device can."""
         rows, columns = latents.shape[-2:]
-        return blocked_attention(self._execution_device, self.unet.dtype, tokens=rows * columns)
+        return blocked_attention(self._execution_device, network.dtype, tokens=rows * columns)
 
     @contextmanager
     def _prediction(
@@ -246,7 +246,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
         if asked.output_type == "latent":
             return final, None
         request = asked.request
-        with self._fast_attention(final):
+        with self._fast_attention(self.vae, final):
             drawn = latents_to_picture(self.vae, final, exact=request.exact)
         drawn = drawn[..., : request.height, : request.width]
         if asked.picture is not None and asked.mask is not None:
