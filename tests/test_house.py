@@ -35,8 +35,8 @@ FLOORS = {
             "step_cache",
         ],
         2: ["request", "text"],
-        1: ["prompt_rows", "prompt_syntax", "noise", "images", "guidance", "schedulers", "folder", "judge"]
-        + ["turns"],
+        1: ["tokens", "noise", "images", "guidance", "schedulers", "folder", "judge", "turns", "calls"],
+        0: ["prompt_rows", "prompt_syntax"],
     },
     "training": {
         9: ["__main__"],
