@@ -18,7 +18,7 @@ from ldm_pipeline.prompt_rows import row_texts
 from ldm_pipeline.prompt_syntax import plain_text
 from ldm_pipeline.regions import Region, read_regions
 from ldm_pipeline.request import Blend, GenerationDefaults, GenerationRequest, request_from_arguments
-from ldm_pipeline.text import unknown_words
+from ldm_pipeline.tokens import unknown_words
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 REPLACED_BY_A_GUIDER = ("guidance_scale", "guidance_rescale", "guidance_interval", "negative_start")

@@ -1,4 +1,4 @@
-"""The eight components as one object: opened from a folder, saved to one, showing the latest call's settings.
+"""The eight components as one object: opened from a folder, saved to one, showing its calls' settings.
 
 Knows nothing of how pictures are drawn.
 """
@@ -7,6 +7,7 @@ Knows nothing of how pictures are drawn.
 # pyright: reportPrivateImportUsage=false
 
 import warnings
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from os import PathLike
 from pathlib import Path
@@ -25,7 +26,9 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 from ldm_pipeline import folder as folders
 from ldm_pipeline import schedulers, single_file
 from ldm_pipeline.adapters import HUB_ARGUMENTS, SafetensorsAdapters
+from ldm_pipeline.calls import OfTheCall, calls_of
 from ldm_pipeline.devices import checked_device, fastest_dtype
+from ldm_pipeline.ip_adapter import PictureEmbeddings
 from ldm_pipeline.request import GenerationDefaults, GenerationRequest
 
 
@@ -33,9 +36,15 @@ class LatentDiffusionComponents(
     DiffusionPipeline,
     StableDiffusionMixin,
     SafetensorsAdapters,
+    PictureEmbeddings,
     FromSingleFileMixin,
 ):
-    """Stable Diffusion's eight components, so that folders go to and from every tool of that family."""
+    """Stable Diffusion's eight components, so that folders go to and from every tool of that family.
+
+    The properties that show a call's settings show a thread its own latest call, in a callback the one that
+    calls back, and a thread without a call the latest of any. `_interrupt = True`, set by any thread, ends
+    all calls that have begun after their present step; those that begin later run.
+    """
 
     vae: Any
     text_encoder: Any
@@ -49,6 +58,11 @@ class LatentDiffusionComponents(
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"
     _optional_components = ["safety_checker", "feature_extractor", "image_encoder"]
     _exclude_from_cpu_offload = ["safety_checker"]
+    _guidance_scale: Any = OfTheCall()
+    _guidance_rescale: Any = OfTheCall()
+    _clip_skip: Any = OfTheCall()
+    _cross_attention_kwargs: Any = OfTheCall()
+    _num_timesteps: Any = OfTheCall()
     _callback_tensor_inputs = [
         "latents",
         "prompt_embeds",
@@ -90,11 +104,6 @@ class LatentDiffusionComponents(
         self.generation_defaults = GenerationDefaults()
         self.known_words: frozenset[str] | None = None
         self._is_flow_model = scheduler is not None and schedulers.is_flow(scheduler)
-        self._guidance_scale, self._guidance_rescale = 0.0, 0.0
-        self._clip_skip: int | None = None
-        self._cross_attention_kwargs: dict[str, Any] | None = None
-        self._num_timesteps = 0
-        self._interrupt = False
 
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -278,11 +287,25 @@ class LatentDiffusionComponents(
         """
         self.scheduler = schedulers.make_scheduler(name, self.scheduler, flow=self._is_flow_model)
 
-    def _remember(self, request: GenerationRequest, cross_attention_kwargs: dict[str, Any] | None) -> None:
-        """Show this call's settings in the properties that callbacks read."""
-        self._guidance_scale, self._guidance_rescale = request.guidance_scale, request.guidance_rescale
-        self._clip_skip, self._cross_attention_kwargs = request.clip_skip, cross_attention_kwargs
-        self._interrupt = False
+    def _remember(
+        self, request: GenerationRequest, cross_attention_kwargs: dict[str, Any] | None
+    ) -> AbstractContextManager[None]:
+        """Show a call's settings in the properties while it runs, and to its thread until its next call."""
+        return calls_of(self).running(
+            guidance_scale=request.guidance_scale,
+            guidance_rescale=request.guidance_rescale,
+            clip_skip=request.clip_skip,
+            cross_attention_kwargs=cross_attention_kwargs,
+        )
+
+    @property
+    def _interrupt(self) -> bool:
+        """Whether this thread's call was told to end; True tells all calls of the pipeline."""
+        return calls_of(self).interrupted
+
+    @_interrupt.setter
+    def _interrupt(self, end: bool) -> None:
+        calls_of(self).interrupted = end
 
     @property
     def _is_distilled(self) -> bool:
@@ -291,35 +314,35 @@ class LatentDiffusionComponents(
 
     @property
     def guidance_scale(self) -> float:
-        """The latest call's guidance scale."""
+        """The guidance scale of this thread's call."""
         return self._guidance_scale
 
     @property
     def guidance_rescale(self) -> float:
-        """The latest call's guidance rescale."""
+        """The guidance rescale of this thread's call."""
         return self._guidance_rescale
 
     @property
     def clip_skip(self) -> int | None:
-        """The latest call's left-out text layers."""
+        """The text layers that this thread's call leaves out."""
         return self._clip_skip
 
     @property
     def do_classifier_free_guidance(self) -> bool:
-        """Whether the latest call runs both branches."""
+        """Whether this thread's call runs both branches."""
         return self._guidance_scale > 1.0 and not self._is_distilled
 
     @property
     def cross_attention_kwargs(self) -> dict[str, Any] | None:
-        """The latest call's attention arguments."""
+        """The attention arguments of this thread's call."""
         return self._cross_attention_kwargs
 
     @property
     def num_timesteps(self) -> int:
-        """The number of steps of the latest run."""
+        """The number of steps of this thread's run."""
         return self._num_timesteps
 
     @property
     def interrupt(self) -> bool:
-        """Whether somebody set `_interrupt` to end the run after the present step."""
+        """Whether somebody set `_interrupt`, so that this thread's run ends after the present step."""
         return self._interrupt

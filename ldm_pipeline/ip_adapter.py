@@ -49,6 +49,63 @@ def projections(unet: Any) -> list[Any]:
     return list(loaded.image_projection_layers) if isinstance(loaded, MultiIPAdapterImageProjection) else []
 
 
+class PictureEmbeddings:
+    """diffusers' two methods that embed pictures, for a pipeline with an image encoder."""
+
+    def encode_image(
+        self: Any,
+        image: Any,
+        device: torch.device | str | None,
+        num_images_per_prompt: int,
+        output_hidden_states: bool | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Embed pictures as diffusers does: (embeddings, what an unconditional branch reads in their place).
+
+        Each is (images * num_images_per_prompt, width), or with `output_hidden_states` the encoder's last but
+        one layer, (.., tokens, width); a picture's repetitions follow each other. `image` is a picture, a
+        list, or pixels that the feature extractor has made. ValueError where the image encoder is missing.
+        """
+        negative, states = _embedded(
+            self.image_encoder,
+            self.feature_extractor,
+            image,
+            pooled=not output_hidden_states,
+            guided=True,
+            device=device or self._execution_device,
+        ).repeat_interleave(num_images_per_prompt, dim=1)
+        return states, negative
+
+    def prepare_ip_adapter_image_embeds(
+        self: Any,
+        ip_adapter_image: Any,
+        ip_adapter_image_embeds: Sequence[Tensor] | None,
+        device: torch.device | str | None,
+        num_images_per_prompt: int,
+        do_classifier_free_guidance: bool,
+    ) -> list[Tensor]:
+        """Embed each adapter's pictures once, for `ip_adapter_image_embeds` of many calls.
+
+        Gives a tensor per adapter, (rows images [tokens] width): `num_images_per_prompt` rows, and before
+        them as many negative ones with `do_classifier_free_guidance`. A call spreads one row to all its
+        pictures, so 1 serves any call. It has to be made with the guidance that the calls have.
+        `ip_adapter_image` holds a picture per adapter, or a list that the adapter reads together; embeddings
+        given in its place are repeated, as a whole. ValueError in one line for what a call refuses too.
+        """
+        adapters, guided = projections(self.unet), do_classifier_free_guidance
+        place: torch.device | str = device or self._execution_device
+        entries = _entries(adapters, ip_adapter_image, ip_adapter_image_embeds)
+        if not entries:
+            raise ValueError("no IP-Adapter is loaded: call load_ip_adapter first")
+        if ip_adapter_image is None:
+            embedded = _checked(entries, rows=None, guided=guided)
+        else:
+            embedded = embed_images(
+                adapters, self.image_encoder, self.feature_extractor, entries, guided=guided, device=place
+            )
+        halves = [one.to(device=place).chunk(2 if guided else 1) for one in embedded]
+        return [torch.cat([half for half in parts for _ in range(num_images_per_prompt)]) for parts in halves]
+
+
 def condition_on_images(
     unet: Any,
     image_encoder: Any,
@@ -69,21 +126,11 @@ def condition_on_images(
     prompt-major). ValueError in one line for either without an adapter, both, neither, or other counts.
     """
     adapters = projections(unet)
-    name = "ip_adapter_image_embeds" if ip_adapter_image is None else "ip_adapter_image"
-    given = ip_adapter_image_embeds if ip_adapter_image is None else ip_adapter_image
-    if ip_adapter_image is not None and ip_adapter_image_embeds is not None:
-        raise ValueError("ip_adapter_image and ip_adapter_image_embeds were both given: give one of them")
-    if given is None:
-        if adapters:
-            raise ValueError("an IP-Adapter is loaded: give ip_adapter_image, or call unload_ip_adapter()")
+    entries = _entries(adapters, ip_adapter_image, ip_adapter_image_embeds)
+    if not entries:
         return None
-    if not adapters:
-        raise ValueError(f"{name} was given but no IP-Adapter is loaded: call load_ip_adapter first")
-    entries = list(given) if isinstance(given, list | tuple) else [given]
-    if len(entries) != len(adapters):
-        raise ValueError(f"{name} holds {len(entries)} for {len(adapters)} IP-Adapters: give one entry each")
     if ip_adapter_image is None:
-        embedded = _checked(entries, rows=rows, pictures=pictures, guided=guided)
+        embedded = _checked(entries, rows=sorted({1, rows, pictures}), guided=guided)
     else:
         embedded = embed_images(
             adapters, image_encoder, feature_extractor, entries, guided=guided, device=device
@@ -95,6 +142,23 @@ def condition_on_images(
     )
 
 
+def _entries(adapters: Sequence[Any], image: Any, embeds: Sequence[Tensor] | None) -> list[Any]:
+    """Give what each adapter is to read; nothing without adapters, ValueError for other counts."""
+    name, given = ("ip_adapter_image_embeds", embeds) if image is None else ("ip_adapter_image", image)
+    if image is not None and embeds is not None:
+        raise ValueError("ip_adapter_image and ip_adapter_image_embeds were both given: give one of them")
+    if given is None:
+        if adapters:
+            raise ValueError("an IP-Adapter is loaded: give ip_adapter_image, or call unload_ip_adapter()")
+        return []
+    if not adapters:
+        raise ValueError(f"{name} was given but no IP-Adapter is loaded: call load_ip_adapter first")
+    entries = list(given) if isinstance(given, list | tuple) else [given]
+    if len(entries) != len(adapters):
+        raise ValueError(f"{name} holds {len(entries)} for {len(adapters)} IP-Adapters: give one entry each")
+    return entries
+
+
 def embed_images(
     adapters: Sequence[Any],
     image_encoder: Any,
@@ -102,7 +166,7 @@ def embed_images(
     entries: Sequence[Any],
     *,
     guided: bool,
-    device: torch.device,
+    device: torch.device | str,
 ) -> list[Tensor]:
     """Embed each adapter's pictures: (1 images ...), with guidance (2 images ...), the negative one first.
 
@@ -110,28 +174,46 @@ def embed_images(
     but one layer, whose negative is that of a black picture. Entries that are tensors are taken as pixels
     that the feature extractor has made. ValueError where the image encoder is missing.
     """
+    return [
+        _embedded(
+            image_encoder,
+            feature_extractor,
+            entry,
+            pooled=isinstance(adapter, ImageProjection),
+            guided=guided,
+            device=device,
+        )
+        for adapter, entry in zip(adapters, entries, strict=True)
+    ]
+
+
+def _embedded(
+    image_encoder: Any,
+    feature_extractor: Any,
+    entry: Any,
+    *,
+    pooled: bool,
+    guided: bool,
+    device: torch.device | str,
+) -> Tensor:
+    """Embed the pictures of one adapter, as `embed_images` gives them."""
     if image_encoder is None or feature_extractor is None:
         missing = "image_encoder" if image_encoder is None else "feature_extractor"
         raise ValueError(
             f"ip_adapter_image needs {missing}, which is None: give ip_adapter_image_embeds instead"
         )
-    embedded = []
-    for adapter, entry in zip(adapters, entries, strict=True):
-        pixels = entry
-        if not isinstance(entry, Tensor):
-            pixels = feature_extractor(entry, return_tensors="pt").pixel_values
-        pixels = pixels.to(device=device, dtype=image_encoder.dtype)
-        pooled = isinstance(adapter, ImageProjection)
-        states = _image_states(image_encoder, pixels, pooled=pooled)
-        if not guided:
-            embedded.append(states[None])
-            continue
-        if pooled:
-            negative = torch.zeros_like(states)
-        else:
-            negative = _image_states(image_encoder, torch.zeros_like(pixels[:1]), pooled=False)
-        embedded.append(torch.stack([negative.expand_as(states), states]))
-    return embedded
+    pixels = entry
+    if not isinstance(entry, Tensor):
+        pixels = feature_extractor(entry, return_tensors="pt").pixel_values
+    pixels = pixels.to(device=device, dtype=image_encoder.dtype)
+    states = _image_states(image_encoder, pixels, pooled=pooled)
+    if not guided:
+        return states[None]
+    if pooled:
+        negative = torch.zeros_like(states)
+    else:
+        negative = _image_states(image_encoder, torch.zeros_like(pixels[:1]), pooled=False)
+    return torch.stack([negative.expand_as(states), states])
 
 
 def _image_states(image_encoder: Any, pixels: Tensor, *, pooled: bool) -> Tensor:
@@ -140,18 +222,18 @@ def _image_states(image_encoder: Any, pixels: Tensor, *, pooled: bool) -> Tensor
     return image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
 
 
-def _checked(entries: Sequence[Any], *, rows: int, pictures: int, guided: bool) -> list[Tensor]:
-    """Refuse embeddings whose rows or axes do not fit the run."""
-    allowed = sorted({1, rows, pictures})
+def _checked(entries: Sequence[Any], *, rows: Sequence[int] | None, guided: bool) -> list[Tensor]:
+    """Refuse embeddings whose axes, or rows, of which `rows` are allowed, do not fit; None: any number."""
+    branches, why = (2, "with guidance, negative first") if guided else (1, "without guidance")
     for one in entries:
         if not isinstance(one, Tensor) or one.ndim not in (3, 4):
             found = f"shape {tuple(one.shape)}" if isinstance(one, Tensor) else f"a {type(one).__name__}"
             raise ValueError(
                 f"ip_adapter_image_embeds holds {found}: give tensors (rows images [tokens] width)"
             )
-        branches = 2 if guided else 1
-        if len(one) not in [branches * count for count in allowed]:
-            counts = " or ".join(str(branches * count) for count in allowed)
-            why = "with guidance, negative first" if guided else "without guidance"
+        if len(one) % branches or (rows is not None and len(one) // branches not in rows):
+            counts = "an even number"
+            if rows is not None:
+                counts = " or ".join(str(branches * count) for count in rows)
             raise ValueError(f"ip_adapter_image_embeds has {len(one)} rows: give {counts} ({why})")
     return list(entries)

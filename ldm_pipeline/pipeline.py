@@ -20,7 +20,8 @@ from torch import Generator, Tensor
 from ldm_pipeline.arguments import StepCallback, read_arguments, refuse_unknown, warn_of_no_effect
 from ldm_pipeline.images import PictureInput
 from ldm_pipeline.prompt_rows import PromptInput
-from ldm_pipeline.request import Blend, GenerationRequest, LongPrompt, PromptSyntax
+from ldm_pipeline.prompt_syntax import LongPrompt, PromptSyntax
+from ldm_pipeline.request import Blend, GenerationRequest
 from ldm_pipeline.stages import LatentDiffusionStages
 
 
@@ -37,7 +38,9 @@ class LatentDiffusionPipelineOutput(StableDiffusionPipelineOutput):
 class LatentDiffusionPipeline(LatentDiffusionStages):
     """Text-to-image, image-to-image and inpainting with latent diffusion (Rombach et al., arXiv 2112.10752).
 
-    Threads may call one pipeline at the same time; the read-only properties then show the latest call.
+    Threads may call one pipeline at the same time. The read-only properties show a thread its own latest
+    call, in a callback the one that calls back, and a thread without a call the latest of any;
+    `pipe._interrupt = True`, from any thread, ends all calls that have begun after their present step.
     """
 
     @torch.no_grad()
@@ -179,13 +182,12 @@ class LatentDiffusionPipeline(LatentDiffusionStages):
             guidance_interval=guidance_interval,
         )
         warn_of_no_effect(asked.request, self.known_words, has_guider=guider is not None)
-        self._remember(asked.request, cross_attention_kwargs)
-
-        scheduler, steps = self.prepare_scheduler(asked)
-        conditioning, pictures = self.encode(asked), self.encode_pictures(asked)
-        start = self.prepare_start(asked, scheduler, steps)
-        final = self.denoise(asked, scheduler, start, conditioning, pictures)
-        drawn, blocked = self.decode(asked, final)
+        with self._remember(asked.request, cross_attention_kwargs):
+            scheduler, steps = self.prepare_scheduler(asked)
+            conditioning, pictures = self.encode(asked), self.encode_pictures(asked)
+            start = self.prepare_start(asked, scheduler, steps)
+            final = self.denoise(asked, scheduler, start, conditioning, pictures)
+            drawn, blocked = self.decode(asked, final)
         self.maybe_free_model_hooks()
 
         if not return_dict:

@@ -1,4 +1,4 @@
-"""Reads A1111's attention syntax: `(red:1.3) car` to pieces of text, each with a weight.
+"""How a prompt is read; in A1111's attention syntax `(red:1.3) car` becomes pieces with a weight each.
 
 Knows nothing of tokens, of encoders, or of what a weight does to a picture.
 """
@@ -6,7 +6,12 @@ Knows nothing of tokens, of encoders, or of what a weight does to a picture.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
+PromptSyntax = Literal["plain", "a1111"]
+"""Whether a prompt is read as it stands, or as A1111 would."""
+LongPrompt = Literal["truncate", "chunk"]
+"""What becomes of a prompt longer than the text encoder reads: cut off, or read in chunks, as A1111 does."""
 ROUND = 1.1
 """What `(word)` multiplies the weight of its text by; `[word]` divides by the same."""
 LARGEST_WEIGHT = 10.0

@@ -26,20 +26,50 @@ LARGEST_RECIPE_CHARACTERS = 1_000_000
 LONGEST_NAME = 200
 LIBRARIES = ("ldm-pipeline", "diffusers", "torch", "transformers", "numpy", "pillow")
 
-# What the other tools of the ecosystem call our schedulers; read by Civitai and by picture browsers.
+# What A1111's web interface, and the tools that read its texts, call our schedulers and their noise levels;
+# with a few names that only the others know.
 SAMPLER_NAMES = {
-    "DPMSolverMultistepScheduler": "DPM++ 2M",
-    "DPMSolverSinglestepScheduler": "DPM++ 2S",
-    "UniPCMultistepScheduler": "UniPC",
-    "FlowMatchEulerDiscreteScheduler": "Euler",
-    "EulerDiscreteScheduler": "Euler",
-    "EulerAncestralDiscreteScheduler": "Euler a",
-    "HeunDiscreteScheduler": "Heun",
     "DDIMScheduler": "DDIM",
     "DEISMultistepScheduler": "DEIS",
-    "PNDMScheduler": "PLMS",
+    "DPMSolverSDEScheduler": "DPM++ SDE",
+    "EDMEulerScheduler": "Euler",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "EulerDiscreteScheduler": "Euler",
+    "FlowMatchEulerDiscreteScheduler": "Euler",
+    "FlowMatchHeunDiscreteScheduler": "Heun",
+    "HeunDiscreteScheduler": "Heun",
+    "KDPM2AncestralDiscreteScheduler": "DPM2 a",
+    "KDPM2DiscreteScheduler": "DPM2",
+    "LCMScheduler": "LCM",
     "LMSDiscreteScheduler": "LMS",
+    "UniPCMultistepScheduler": "UniPC",
 }
+DPM_DEFAULTS = {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint"}
+SDE = {**DPM_DEFAULTS, "algorithm_type": "sde-dpmsolver++"}
+SAMPLERS_BY_CONFIG: list[tuple[str, dict[str, Any], str]] = [
+    ("DPMSolverMultistepScheduler", DPM_DEFAULTS, "DPM++ 2M"),
+    ("DPMSolverMultistepScheduler", SDE, "DPM++ 2M SDE"),
+    ("DPMSolverMultistepScheduler", {**SDE, "solver_type": "heun"}, "DPM++ 2M SDE Heun"),
+    ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}, "DPM++ 3M SDE"),
+    ("DPMSolverSinglestepScheduler", DPM_DEFAULTS, "DPM++ 2S"),
+    ("PNDMScheduler", {"skip_prk_steps": True}, "PLMS"),
+]
+"""Class, what its config has to say, and name. What is none of these has no name there but its class."""
+AUTOMATIC_IS_SPACED = {
+    *("DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE", "DPM++ SDE", "DPM2", "DPM2 a"),
+}
+"""Samplers whose schedule type "Automatic" is Karras or Exponential; others' is the model's own levels."""
+SCHEDULE_TYPES = {
+    "use_karras_sigmas": "Karras",
+    "use_exponential_sigmas": "Exponential",
+    "use_beta_sigmas": "Beta",
+}
+# A config that was taken over from another scheduler may hold options that its class does not read.
+READ_NO_SCHEDULE_TYPE = (
+    *("CMStochasticIterative", "CogVideoXDDIM", "CosineDPM", "DDIM", "DDPM", "EDM", "EulerAncestral"),
+    *("FlowMatchHeun", "LCM", "PNDM", "TCD"),
+)
+READ_NO_TIMESTEP_SPACING = ("CMStochasticIterative", "CosineDPM", "DPMSolverSinglestep", "EDM", "FlowMatch")
 
 
 class RecipeError(ValueError):
@@ -201,7 +231,8 @@ def parameters_text(recipe: PictureRecipe) -> str:
     request = recipe.request
     fields: dict[str, object] = {
         "Steps": request.num_inference_steps,
-        "Sampler": SAMPLER_NAMES.get(recipe.scheduler, recipe.scheduler),
+        "Sampler": sampler_name(recipe),
+        "Schedule type": schedule_type(recipe),
         "CFG scale": f"{request.guidance_scale:g}",
         "Seed": recipe.seed,
         "Size": f"{request.width}x{request.height}" if request.width and request.height else None,
@@ -215,6 +246,34 @@ def parameters_text(recipe: PictureRecipe) -> str:
         lines.append(f"Negative prompt: {recipe.negative_prompt}")
     lines.append(", ".join(f"{name}: {value}" for name, value in fields.items() if value not in (None, "")))
     return "\n".join(lines)
+
+
+def sampler_name(recipe: PictureRecipe) -> str:
+    """A1111's name of the scheduler; its class name where A1111 has none."""
+    config = {**DPM_DEFAULTS, **recipe.scheduler_config}
+    for class_name, wanted, name in SAMPLERS_BY_CONFIG:
+        if class_name == recipe.scheduler and all(config.get(key) == value for key, value in wanted.items()):
+            return name
+    return SAMPLER_NAMES.get(recipe.scheduler, recipe.scheduler)
+
+
+def schedule_type(recipe: PictureRecipe) -> str | None:
+    """A1111's name of how noise levels are spaced, as it writes it since 1.9; None where it has none."""
+    scheduler, config, request = recipe.scheduler, recipe.scheduler_config, recipe.request
+    if not scheduler or request.timesteps or request.sigmas:
+        return None
+    if not scheduler.startswith(READ_NO_SCHEDULE_TYPE):
+        for option, name in SCHEDULE_TYPES.items():
+            if config.get(option):
+                return name
+    if scheduler.startswith("EDM"):
+        return "Exponential" if config.get("sigma_schedule") == "exponential" else "Karras"
+    if scheduler == "DPMSolverMultistepScheduler" and config.get("use_lu_lambdas"):
+        return None
+    reads_spacing = not scheduler.startswith(READ_NO_TIMESTEP_SPACING) and not config.get("use_flow_sigmas")
+    if reads_spacing and config.get("timestep_spacing") == "trailing":
+        return "SGM Uniform"
+    return "Uniform" if sampler_name(recipe) in AUTOMATIC_IS_SPACED else "Automatic"
 
 
 def pixels_hash(picture: Image.Image) -> str:

@@ -21,14 +21,13 @@ from ldm_pipeline.prompt_rows import (
     texts,
     tuples,
 )
+from ldm_pipeline.prompt_syntax import LongPrompt, PromptSyntax
 
 LARGEST_SEED = 2**32 - 1
 LARGEST_STEPS = 1000
 STARTS = ("noise", "picture", "masked picture")
 
 Start = Literal["noise", "picture", "masked picture"]
-LongPrompt = Literal["truncate", "chunk"]
-PromptSyntax = Literal["plain", "a1111"]
 Blend = Literal["exact", "feather", "none"]
 
 

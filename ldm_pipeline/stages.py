@@ -75,6 +75,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
                 dtype=self.unet.dtype,
                 long_prompt=request.long_prompt,
                 prompt_syntax=request.prompt_syntax,
+                exact=request.exact,
             )
         for end in lost:
             warnings.warn(
@@ -232,6 +233,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
                 dtype=self.unet.dtype,
                 long_prompt=asked.request.long_prompt,
                 prompt_syntax=asked.request.prompt_syntax,
+                exact=asked.request.exact,
             )
         for end in lost:
             warnings.warn(f"a region's phrase is too long, this end of it was cut off: {end!r}", stacklevel=2)

@@ -35,8 +35,9 @@ FLOORS = {
             "step_cache",
         ],
         2: ["request", "text"],
-        1: ["prompt_rows", "prompt_syntax", "noise", "images", "guidance", "schedulers", "folder", "judge"]
-        + ["turns", "network", "devices", "attention"],
+        1: ["tokens", "noise", "images", "guidance", "schedulers", "folder", "judge", "turns", "calls"]
+        + ["network", "devices", "attention"],
+        0: ["prompt_rows", "prompt_syntax"],
     },
     "training": {
         9: ["__main__"],

@@ -1,14 +1,20 @@
 """A folder is checked before anything is built, identified by its content, and readable by older tools."""
 
+import inspect
 import json
 import shutil
+from typing import Any
 
+import diffusers
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ldm_pipeline import LatentDiffusionPipeline, folder
+from tests import tiny
+from tests.side_by_side import BETAS
 
 
 @pytest.fixture
@@ -42,6 +48,34 @@ def test_what_is_not_on_the_list_is_refused_before_it_is_built(copied, entries, 
     with pytest.raises(ValueError) as caught:
         LatentDiffusionPipeline.from_pretrained(copied)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def eps_folder(tmp_path_factory):
+    return tiny.write_folder(tmp_path_factory.mktemp("tiny") / "eps", "epsilon")
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning")  # numpy 2
+@pytest.mark.filterwarnings("ignore:Should have t[ab][<>]=t[01] but got:UserWarning")  # torchsde, rounding
+@pytest.mark.parametrize("name", folder.SCHEDULER_NAMES)
+def test_a_folder_with_any_scheduler_of_the_list_opens_and_draws(saved_folder, eps_folder, tmp_path, name):
+    flow = name.startswith("FlowMatch")
+    if name == "LMSDiscrete":
+        pytest.importorskip("scipy")
+    if name in ("CosineDPMSolverMultistep", "DPMSolverSDE"):
+        pytest.importorskip("torchsde")
+    place = shutil.copytree(saved_folder if flow else eps_folder, tmp_path / "copy")
+    shutil.rmtree(place / "scheduler")
+    cls = getattr(diffusers.schedulers, f"{name}Scheduler")
+    known = inspect.signature(cls.__init__).parameters
+    cls(**{key: value for key, value in BETAS.items() if key in known}).save_pretrained(place / "scheduler")
+    change_index(place, scheduler=["diffusers", cls.__name__])
+    pipe: Any = LatentDiffusionPipeline.from_pretrained(place)
+    pipe.set_progress_bar_config(disable=True)
+    assert type(pipe.scheduler) is cls
+    # DPMSolverSDE takes its noise from its config, and refuses a seed.
+    drawn = pipe("paris", generator=torch.Generator("cpu").manual_seed(7), output_type="np").images
+    assert np.isfinite(drawn).all() and drawn.std() > 0.01
 
 
 def test_pickles_code_and_missing_folders_are_refused(copied):

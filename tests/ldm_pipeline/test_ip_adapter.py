@@ -6,6 +6,7 @@ The adapters are real: state dicts of random weights, opened by diffusers' own l
 # pyright: reportPrivateImportUsage=false
 
 import copy
+import inspect
 from typing import Any
 
 import diffusers
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from ldm_pipeline import ip_adapter, schedulers
+from ldm_pipeline import LatentDiffusionPipeline, ip_adapter, schedulers
 from ldm_pipeline.latents import latents_to_picture, start_from_noise
 from tests import tiny
 
@@ -234,3 +235,91 @@ def test_a_picture_needs_the_image_encoder(pooled):
     blind.image_encoder = None
     with pytest.raises(ValueError, match="needs image_encoder, which is None: give ip_adapter_image_embeds"):
         conditioning(blind, ip_adapter_image=picture(1))
+
+
+def ours(rival: Any) -> Any:
+    pipe = LatentDiffusionPipeline.from_pipe(rival)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize("name", ["encode_image", "prepare_ip_adapter_image_embeds"])
+def test_the_methods_take_what_diffusers_take(name):
+    signatures = [
+        inspect.signature(getattr(cls, name)).parameters
+        for cls in (LatentDiffusionPipeline, diffusers.StableDiffusionPipeline)
+    ]
+    first, second = ([(one.name, one.kind, one.default) for one in found.values()] for found in signatures)
+    assert first == second
+
+
+@pytest.mark.parametrize("hidden", [None, True])
+def test_a_picture_is_encoded_as_in_diffusers(two_adapters, hidden):
+    pixels = two_adapters.feature_extractor(picture(2), return_tensors="pt").pixel_values
+    for image in (picture(1), [picture(1), picture(2)], pixels):
+        found = ours(two_adapters).encode_image(image, CPU, 2, hidden)
+        theirs = two_adapters.encode_image(image, CPU, 2, hidden)
+        assert [one.shape for one in found] == [one.shape for one in theirs]
+        torch.testing.assert_close(found, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("count", [1, 3])
+def test_embeddings_are_prepared_as_in_diffusers(two_adapters, guided, count):
+    settings = {
+        "device": CPU,
+        "num_images_per_prompt": count,
+        "do_classifier_free_guidance": guided,
+    }
+    both = [ours(two_adapters), two_adapters]
+    images = [picture(1), [picture(2), picture(3)]]
+    found, theirs = (
+        pipe.prepare_ip_adapter_image_embeds(
+            ip_adapter_image=images, ip_adapter_image_embeds=None, **settings
+        )
+        for pipe in both
+    )
+    torch.testing.assert_close(found, theirs, atol=1e-5, rtol=1e-5)
+    again = [
+        pipe.prepare_ip_adapter_image_embeds(
+            ip_adapter_image=None, ip_adapter_image_embeds=theirs, **settings
+        )
+        for pipe in both
+    ]
+    assert len(again[0][0]) == count * len(theirs[0])
+    assert all(torch.equal(one, other) for one, other in zip(*again, strict=True))
+
+
+@pytest.mark.parametrize("scale", [SCALE, 1.0])
+def test_prepared_embeddings_draw_what_their_pictures_draw(two_adapters, scale):
+    pipe, images = ours(two_adapters), [picture(1), [picture(2), picture(3)]]
+    settings: dict[str, Any] = {
+        "prompt": ["paris", "london"],
+        "num_images_per_prompt": 2,
+        "num_inference_steps": STEPS,
+        "guidance_scale": scale,
+        "output_type": "pt",
+        "seed": 7,
+    }
+    for count in (1, 4):
+        embeds = pipe.prepare_ip_adapter_image_embeds(images, None, CPU, count, scale > 1.0)
+        by_embeds = pipe(**settings, ip_adapter_image_embeds=embeds).images
+        assert torch.equal(by_embeds, pipe(**settings, ip_adapter_image=images).images)
+    other = pipe(**settings, ip_adapter_image=[picture(4), picture(5)]).images
+    assert (by_embeds - other).abs().max() > 1e-3
+
+
+NOT_PREPARED = [
+    (False, None, "no IP-Adapter is loaded: call load_ip_adapter first"),
+    (False, [PIXELS], "no IP-Adapter is loaded: call load_ip_adapter first"),
+    (True, None, "an IP-Adapter is loaded: give ip_adapter_image"),
+    (True, [PIXELS[:1]], "has 1 rows: give an even number (with guidance, negative first)"),
+]
+
+
+@pytest.mark.parametrize(("loaded", "embeds", "words"), NOT_PREPARED)
+def test_what_cannot_be_prepared_is_refused_in_one_line(pooled, loaded, embeds, words):
+    pipe = ours(pooled if loaded else make_rival())
+    with pytest.raises(ValueError) as caught:
+        pipe.prepare_ip_adapter_image_embeds(None, embeds, CPU, 1, True)
+    assert words in str(caught.value) and "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ import diffusers
 import numpy as np
 import pytest
 
-from ldm_pipeline import LatentDiffusionPipeline, schedulers
+from ldm_pipeline import LatentDiffusionPipeline, folder, schedulers
 from tests import tiny
 from tests.side_by_side import (
     BETAS,
@@ -25,9 +25,9 @@ from tests.side_by_side import (
 )
 
 pytestmark = [
-    # DEIS and KDPM2 hand torch tensors to numpy 2; DPM++ SDE asks torchsde for times a rounding error early.
+    # DEIS and KDPM2 hand torch tensors to numpy 2; SDE solvers ask torchsde for times a hair outside.
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Should have ta>=t0 but got:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Should have t[ab][<>]=t[01] but got:UserWarning"),
 ]
 V = {"prediction_type": "v_prediction"}
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
@@ -37,10 +37,15 @@ EXPONENTIAL = {"use_exponential_sigmas": True}
 SDE = {"algorithm_type": "sde-dpmsolver++"}
 
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cm stochastic iterative": ("CMStochasticIterativeScheduler", {}),
+    "cogvideox ddim": ("CogVideoXDDIMScheduler", {}),
+    "cosine dpm++": ("CosineDPMSolverMultistepScheduler", {}),
     "ddim": ("DDIMScheduler", {"clip_sample": False, "steps_offset": 1}),
     "ddim, config of old": ("DDIMScheduler", {"clip_sample": True, "steps_offset": 0}),
     "ddim, zero snr": ("DDIMScheduler", ZERO_SNR),
+    "ddim parallel": ("DDIMParallelScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
+    "ddpm parallel": ("DDPMParallelScheduler", {}),
     "deis": ("DEISMultistepScheduler", {}),
     "deis, karras": ("DEISMultistepScheduler", KARRAS),
     "dpm++": ("DPMSolverMultistepScheduler", {}),
@@ -55,6 +60,7 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm++ sde": ("DPMSolverSDEScheduler", {"noise_sampler_seed": 3}),
     "dpm++ singlestep": ("DPMSolverSinglestepScheduler", {}),
     "dpm++ singlestep, karras": ("DPMSolverSinglestepScheduler", KARRAS),
+    "edm dpm++": ("EDMDPMSolverMultistepScheduler", {}),
     "edm euler": ("EDMEulerScheduler", {}),
     "euler": ("EulerDiscreteScheduler", {}),
     "euler, karras": ("EulerDiscreteScheduler", KARRAS),
@@ -101,7 +107,7 @@ def make_scheduler(name: str, **config: Any) -> Any:
     class_name, own = SCHEDULERS[name]
     if class_name == "LMSDiscreteScheduler" or own.get("use_beta_sigmas"):
         pytest.importorskip("scipy")
-    if class_name == "DPMSolverSDEScheduler":
+    if class_name in ("CosineDPMSolverMultistepScheduler", "DPMSolverSDEScheduler"):
         pytest.importorskip("torchsde")
     cls = getattr(diffusers, class_name)
     known = inspect.signature(cls.__init__).parameters
@@ -111,7 +117,29 @@ def make_scheduler(name: str, **config: Any) -> Any:
 def test_every_scheduler_that_diffusers_pipelines_name_is_compared_here(parts):
     pipe: Any = diffusers.StableDiffusionPipeline(**parts)
     named = {cls.__name__ for cls in pipe.scheduler.compatibles} | {*schedulers.DIFFUSION_SCHEDULERS}
+    named |= {f"{name}Scheduler" for name in folder.SCHEDULER_NAMES if not name.startswith("FlowMatch")}
     assert named - {class_name for class_name, _ in SCHEDULERS.values()} == set()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_no_other_scheduler_of_diffusers_draws_in_all_its_pipelines(parts):
+    allowed = {f"{name}Scheduler" for name in folder.SCHEDULER_NAMES}
+    others = [name for name in dir(diffusers.schedulers) if name.endswith("Scheduler")]
+    others = [name for name in others if name not in allowed and "Inverse" not in name]
+    assert len(others) > 10
+
+    def runs(name: str) -> bool:
+        cls = getattr(diffusers.schedulers, name)
+        known = inspect.signature(cls.__init__).parameters
+        try:
+            scheduler = cls(**{key: value for key, value in BETAS.items() if key in known})
+            for task in ("picture", "mask", "noise"):
+                draw(theirs(parts, scheduler, task), **SETTINGS, **inputs(task), generator=generators(0))
+        except Exception:  # each fails at another place: no init_noise_sigma, no add_noise, other arguments
+            return False
+        return True
+
+    assert [name for name in others if runs(name)] == []
 
 
 @pytest.mark.parametrize("task", TASKS)

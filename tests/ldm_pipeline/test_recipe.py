@@ -3,13 +3,19 @@
 It draws nothing: the pictures are plain colors.
 """
 
+# pyright: reportPrivateImportUsage=false
+
+import inspect
 import json
 import random
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import pytest
 from PIL import Image, PngImagePlugin
 
+from ldm_pipeline import folder, schedulers
 from ldm_pipeline.recipe import (
     CHUNK,
     SCHEMA,
@@ -21,8 +27,11 @@ from ldm_pipeline.recipe import (
     plain_name,
     png_metadata,
     read_recipe,
+    sampler_name,
+    schedule_type,
 )
 from ldm_pipeline.request import GenerationRequest
+from tests import tiny
 
 REQUEST = GenerationRequest(
     prompts=("Paris on a rainy day", 'Rom im Schnee ☃, "quoted"\nSteps: 99'),
@@ -94,12 +103,118 @@ def test_other_tools_read_the_parameters(tmp_path: Path):
     assert lines == [
         "Paris on a rainy day",
         "Negative prompt: umbrella",
-        "Steps: 14, Sampler: UniPC, CFG scale: 4, Seed: 7, Size: 128x96, "
+        "Steps: 14, Sampler: UniPC, Schedule type: Automatic, CFG scale: 4, Seed: 7, Size: 128x96, "
         "Model hash: ababababab, Model: postcards, Version: ldm-pipeline",
     ]
     assert parameters_text(PictureRecipe(request=GenerationRequest(prompts=("a",)))).startswith(
         "a\nSteps: 50"
     )
+
+
+def recipe_of(scheduler: Any, **settings: Any) -> PictureRecipe:
+    """As `saving.py` makes it of a pipeline's scheduler."""
+    config = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
+    return PictureRecipe(
+        request=GenerationRequest(**settings),
+        scheduler=type(scheduler).__name__,
+        scheduler_config=json_value(config),
+    )
+
+
+LEVELS = {"karras": "Karras", "exponential": "Exponential", "beta": "Beta", "sgm uniform": "SGM Uniform"}
+CALLED = {
+    "dpm++ 2m": ("DPM++ 2M", "Uniform"),
+    "dpm++ 2m sde": ("DPM++ 2M SDE", "Uniform"),
+    "dpm++ 3m sde": ("DPM++ 3M SDE", "Uniform"),
+    "dpm++ sde": ("DPM++ SDE", "Uniform"),
+    "dpm2": ("DPM2", "Uniform"),
+    "dpm2 a": ("DPM2 a", "Uniform"),
+    "dpm++ 2s": ("DPM++ 2S", "Automatic"),
+    "euler": ("Euler", "Automatic"),
+    "euler a": ("Euler a", "Automatic"),
+    "heun": ("Heun", "Automatic"),
+    "lms": ("LMS", "Automatic"),
+    "unipc": ("UniPC", "Automatic"),
+    "ddim": ("DDIM", "Automatic"),
+    "plms": ("PLMS", "Automatic"),
+    "lcm": ("LCM", "Automatic"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning")  # numpy 2
+@pytest.mark.parametrize("words", CALLED)
+@pytest.mark.parametrize("level", ["normal", *LEVELS])
+def test_a_scheduler_made_by_a1111s_words_is_called_by_them(words: str, level: str):
+    if words == "lms" or level == "beta":
+        pytest.importorskip("scipy")
+    if words == "dpm++ sde":
+        pytest.importorskip("torchsde")
+    name, plain = CALLED[words]
+    try:
+        made = schedulers.make_scheduler(f"{words} {level}", tiny.make_scheduler("epsilon"), flow=False)
+    except ValueError as error:
+        assert "knows no use_" in str(error)
+        return
+    recipe = recipe_of(made, prompts=("a",))
+    if words == "dpm++ 2s" and level == "sgm uniform":
+        level = "normal"  # its class reads no timestep_spacing
+    assert (sampler_name(recipe), schedule_type(recipe)) == (name, LEVELS.get(level, plain))
+    line = parameters_text(recipe).split("\n")[-1]
+    assert line.startswith(
+        f"Steps: 50, Sampler: {name}, Schedule type: {LEVELS.get(level, plain)}, CFG scale:"
+    )
+
+
+@pytest.mark.parametrize("name", folder.SCHEDULER_NAMES)
+def test_a_schedule_type_is_told_only_where_the_scheduler_reads_the_option(name: str):
+    cls = getattr(diffusers.schedulers, f"{name}Scheduler")
+    for option, value, told in (
+        ("use_karras_sigmas", True, "Karras"),
+        ("use_beta_sigmas", True, "Beta"),
+        ("timestep_spacing", "trailing", "SGM Uniform"),
+    ):
+        recipe = PictureRecipe(
+            request=GenerationRequest(), scheduler=cls.__name__, scheduler_config={option: value}
+        )
+        reads = option in inspect.signature(cls.__init__).parameters
+        if not name.startswith("EDM"):  # whose levels are Karras' without any option
+            assert (schedule_type(recipe) == told) == reads, option
+
+
+@pytest.mark.parametrize(
+    ("class_name", "config", "name"),
+    [
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 3}, None),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver"}, None),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": ["dpmsolver++"]}, None),
+        ("DPMSolverMultistepScheduler", {"solver_type": "heun"}, None),
+        (
+            "DPMSolverMultistepScheduler",
+            {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun"},
+            "DPM++ 2M SDE Heun",
+        ),
+        ("DPMSolverSinglestepScheduler", {"algorithm_type": "sde-dpmsolver++"}, None),
+        ("PNDMScheduler", {"skip_prk_steps": False}, None),
+        ("SASolverScheduler", {}, None),
+        ("FlowMatchHeunDiscreteScheduler", {}, "Heun"),
+    ],
+)
+def test_a_scheduler_without_a_name_in_a1111_is_called_by_its_class(class_name, config, name):
+    recipe = PictureRecipe(request=GenerationRequest(), scheduler=class_name, scheduler_config=config)
+    assert sampler_name(recipe) == (name or class_name)
+
+
+def test_noise_levels_that_have_no_name_are_not_named():
+    flow = tiny.make_scheduler("flow_prediction")
+    assert schedule_type(recipe_of(flow)) == "Uniform"
+    assert schedule_type(recipe_of(flow, timesteps=(900, 500))) is None
+    assert schedule_type(recipe_of(diffusers.EulerDiscreteScheduler(), sigmas=(5.0, 1.0))) is None
+    assert schedule_type(recipe_of(diffusers.DPMSolverMultistepScheduler(use_lu_lambdas=True))) is None
+    assert (
+        schedule_type(recipe_of(diffusers.EDMEulerScheduler(sigma_schedule="exponential"))) == "Exponential"
+    )
+    assert schedule_type(recipe_of(diffusers.EDMEulerScheduler())) == "Karras"
+    assert schedule_type(PictureRecipe(request=GenerationRequest())) is None
 
 
 @pytest.mark.parametrize(

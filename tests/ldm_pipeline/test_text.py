@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ldm_pipeline.prompt_syntax import WeightedText
-from ldm_pipeline.text import chunk_ends, condition, encode, tokenize, unknown_words, weigh, words_of
+from ldm_pipeline.text import condition, encode, weigh
+from ldm_pipeline.tokens import tokenize
 
 LONG = "a red car in the rain, " * 15
 """120 tokens, eight a phrase: two chunks, of nine phrases and of six."""
@@ -21,23 +21,6 @@ def states_of(pipe, texts, **settings):
         dtype=torch.float32,
         **{**plain, **settings},
     )
-
-
-def test_tokens_equal_those_of_the_tokenizer_with_padding_and_cutting(flow_pipe):
-    texts = ["paris in the rain", "", "zebra " * 60]
-    ours = tokenize(flow_pipe.tokenizer, texts, limit=77)
-    theirs = flow_pipe.tokenizer(
-        texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
-    )
-    assert torch.equal(ours.ids, theirs.input_ids)
-    assert torch.equal(ours.attention, theirs.attention_mask)
-
-
-@torch.no_grad()
-def test_what_does_not_fit_is_quoted(flow_pipe):
-    long = "red " * 75 + "umbrella in paris"
-    tokens = tokenize(flow_pipe.tokenizer, [long, "paris"], limit=77)
-    assert tokens.lost[0].strip() == "umbrella in paris" and tokens.lost[1] == ""
 
 
 @torch.no_grad()
@@ -71,17 +54,6 @@ def test_rows_are_spread_prompt_major_and_the_null_is_the_encoded_empty_text(flo
     assert torch.equal(found.null.states[0], found.negative[2]) and found.null.states.abs().sum() > 0
 
 
-def test_words_are_lower_case_without_hyphens_and_marks():
-    assert words_of("A black-and-white Cat, 2 dogs; it's NIGHT!") == [
-        *("a", "black", "and", "white", "cat", "2", "dogs", "it's", "night")
-    ]
-
-
-def test_unknown_words_are_named_once_in_reading_order():
-    known = {"a", "cat", "and"}
-    assert unknown_words(["A zebra and a cat's piano", "zebra"], known) == ["zebra", "piano"]
-
-
 MODES = [
     {"long_prompt": long_prompt, "prompt_syntax": prompt_syntax}
     for long_prompt in ("truncate", "chunk")
@@ -106,18 +78,6 @@ def test_the_chunks_of_a_long_prompt_are_encoded_each_between_marks_and_put_toge
     parts, _ = states_of(flow_pipe, [first, second])
     assert found.prompt.shape == (1, 154, 32) and lost == []
     torch.testing.assert_close(found.prompt, parts.prompt.reshape(1, 154, 32))
-
-
-def test_a_chunk_ends_after_a_near_comma_or_else_a_word_or_else_where_it_is_full():
-    word, comma, part = "red</w>", ",</w>", "re"
-    assert chunk_ends([word] * 75, 75) == [75]
-    assert chunk_ends([word] * 151, 75) == [75, 150, 151]
-    assert chunk_ends([*[word] * 55, comma, *[word] * 30], 75) == [56, 86]
-    assert chunk_ends([*[word] * 54, comma, *[word] * 30], 75) == [75, 85]
-    assert chunk_ends([*[word] * 60, comma, *[word] * 14, comma, word], 75) == [75, 77]
-    assert chunk_ends([*[word] * 73, part, part, part, word], 75) == [73, 77]
-    assert chunk_ends([part] * 80, 75) == [75, 80]
-    assert chunk_ends([], 75) == [0]
 
 
 @torch.no_grad()
@@ -172,8 +132,6 @@ def test_what_is_lost_of_a_weighted_prompt_is_quoted_without_syntax(flow_pipe):
     text = "red " * 75 + "(umbrella:1.3) in [paris]"
     _, lost = states_of(flow_pipe, [text], prompt_syntax="a1111")
     assert [end.strip() for end in lost] == ["umbrella in paris"]
-    weighted = [WeightedText(text="red " * 75), WeightedText(text=" paris (old)", weight=1.3)]
-    assert tokenize(flow_pipe.tokenizer, [weighted], limit=77).lost[0].split() == ["paris", "(", "old", ")"]
 
 
 @torch.no_grad()

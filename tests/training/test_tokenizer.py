@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from ldm_pipeline import text
+from ldm_pipeline import tokens
 from training.scenes.caption import Sight, draw_caption
 from training.scenes.scene import sample_scene
 from training.tokenizer import (
@@ -56,7 +56,7 @@ def test_transformers_reads_the_same_numbers_from_the_folder(bpe: Bpe, captions:
         )
         rows = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
         assert torch.equal(rows, expected)
-        assert torch.equal(text.tokenize(tokenizer, texts, limit=LENGTH).ids, expected)
+        assert torch.equal(tokens.tokenize(tokenizer, texts, limit=LENGTH).ids, expected)
 
 
 def test_open_clip_gives_the_same_numbers(bpe: Bpe, captions: list[str], tmp_path: Path):

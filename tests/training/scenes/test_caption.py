@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from ldm_pipeline import text
+from ldm_pipeline import tokens
 from training.scenes import words
 from training.scenes.caption import (
     FORM_WEIGHTS,
@@ -247,8 +247,8 @@ def test_captions_use_only_words_of_the_vocabulary_as_the_pipeline_splits_them()
     known = set(vocabulary())
     assert list(vocabulary()) == sorted(known)
     assert {"umbrella", "paris", "rainy", "day", "puppy", "turtleneck", "left", "2"} <= known
-    assert text.unknown_words([caption.text for _, caption in DRAWN], known) == []
-    assert all(words_of(caption.text) == text.words_of(caption.text) for _, caption in DRAWN)
+    assert tokens.unknown_words([caption.text for _, caption in DRAWN], known) == []
+    assert all(words_of(caption.text) == tokens.words_of(caption.text) for _, caption in DRAWN)
 
 
 SMALL_WORLDS = [
