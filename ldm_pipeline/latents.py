@@ -83,15 +83,16 @@ def with_mask_tensors(
 
     def called(pipe: Any, step: int, timestep: Tensor, tensors: dict[str, Any]) -> Any:
         start = held[0]
-        own = {name: getattr(start, field) for name, field in wanted.items()}
+        own: dict[str, Tensor | None] = {name: getattr(start, field) for name, field in wanted.items()}
         handed = {name: None if one is None else one.repeat(branches, 1, 1, 1) for name, one in own.items()}
         returned = callback(pipe, step, timestep, {**tensors, **handed})
         if not isinstance(returned, dict):
             return returned  # whoever called complains
         for name, field in wanted.items():
-            before, after = own[name], returned.get(name, handed[name])
+            after = returned.get(name, handed[name])
             if after is handed[name]:
                 continue
+            before: Tensor | None = own[name]
             if before is None or after.shape[1:] != before.shape[1:] or len(after) % len(before):
                 shape = None if before is None else tuple(before.shape)
                 raise ValueError(

@@ -59,7 +59,7 @@ def main() -> None:
             given = {"dtype": "float32", **settings}
             pipe = pipes[given.pop("dtype")]
             began = time.perf_counter()
-            picture = pipe(prompt.text, seed=FIRST_SEED + i, output_type="np", **given).images[0]
+            picture: Any = pipe(prompt.text, seed=FIRST_SEED + i, output_type="np", **given).images[0]
             if i:
                 seconds[way].append(time.perf_counter() - began)
                 drawn[way].append(picture)

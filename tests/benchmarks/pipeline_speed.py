@@ -240,6 +240,7 @@ def draw(
         )
         pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
+    dtype = str(pipe.unet.dtype).removeprefix("torch.")
     if compiled:
         pipe.unet = torch.compile(pipe.unet)
     count = settings.get("num_images_per_prompt", 1)
@@ -271,7 +272,6 @@ def draw(
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device == "cuda":
         memory = torch.cuda.max_memory_allocated()
-    dtype = str(pipe.unet.dtype).removeprefix("torch.")
     return {"seconds": seconds, "memory": memory, "flops": operations, "dtype": dtype}
 
 

@@ -1,5 +1,7 @@
 """Blocks of attention give what one piece gives, and only what they serve is computed in them."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -10,11 +12,14 @@ from ldm_pipeline.attention import attend, blocked_attention
 CPU = torch.device("cpu")
 
 
-def drawn(*shape: int, dtype: torch.dtype = torch.bfloat16) -> tuple[torch.Tensor, ...]:
+def drawn(
+    *shape: int, dtype: torch.dtype = torch.bfloat16
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(0)
     batch, tokens, heads, width = shape
     many = (torch.randn(batch, tokens, heads, width, generator=draw) for _ in range(3))
-    return tuple(one.to(dtype).transpose(1, 2) for one in many)
+    query, key, value = (one.to(dtype).transpose(1, 2) for one in many)
+    return query, key, value
 
 
 @pytest.fixture
@@ -62,10 +67,10 @@ def test_only_long_plain_bfloat16_attention_is_served(without_amx, served):
         scaled_dot_product_attention(query=long[0], key=long[1], value=long[2], scale=0.5)
         assert served == [1024, 1024]
         scaled_dot_product_attention(*short)
-        scaled_dot_product_attention(long[0], *short[1:])  # to a text
+        scaled_dot_product_attention(long[0], short[1], short[2])  # to a text
         scaled_dot_product_attention(*long, is_causal=True)
-        scaled_dot_product_attention(*long, torch.ones(1024, 1024, dtype=torch.bool))
-        scaled_dot_product_attention(*(one.float() for one in long))
+        scaled_dot_product_attention(*long, attn_mask=torch.ones(1024, 1024, dtype=torch.bool))
+        scaled_dot_product_attention(long[0].float(), long[1].float(), long[2].float())
     scaled_dot_product_attention(*long)
     assert served == [1024, 1024]
 
@@ -93,7 +98,7 @@ def test_a_pipeline_in_bfloat16_attends_in_blocks_and_draws_the_same(
     pipe = load_pipeline(saved_folder, device="cpu", dtype="bfloat16")
     pipe.set_progress_bar_config(disable=True)
 
-    def draw() -> torch.Tensor:
+    def draw() -> Any:
         return pipe("paris", seed=7, num_inference_steps=2, height=512, width=512, output_type="pt").images
 
     blocks = draw()

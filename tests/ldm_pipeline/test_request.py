@@ -38,6 +38,7 @@ def test_a_request_survives_json_with_every_field_changed():
         blend="feather",
         padding_mask_crop=16,
         step_cache_interval=3,
+        exact=True,
         timesteps=(999, 500),
         sigmas=(1.0, 0.5),
     )
