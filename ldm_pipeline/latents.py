@@ -279,12 +279,17 @@ def picture_to_latents(
         shared = len(generators) // len(pixels)
         alone = []
         for i, one in enumerate(pixels.split(1)):
-            posterior = vae.encode(one).latent_dist
-            alone += [posterior.sample(draw) for draw in generators[i * shared : (i + 1) * shared]]
+            encoded = vae.encode(one)
+            alone += [_sample(encoded, draw) for draw in generators[i * shared : (i + 1) * shared]]
         latents = torch.cat(alone)
     else:
-        latents = vae.encode(pixels).latent_dist.sample(generators)
+        latents = _sample(vae.encode(pixels), generators)
     return latents * vae.config.scaling_factor
+
+
+def _sample(encoded: Any, generator: torch.Generator) -> Tensor:
+    """Draw from what a VAE encoded; a tiny autoencoder (`AutoencoderTiny`) gives latents without a spread."""
+    return encoded.latent_dist.sample(generator) if hasattr(encoded, "latent_dist") else encoded.latents
 
 
 def skip_posterior_draw(

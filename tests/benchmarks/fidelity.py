@@ -54,7 +54,7 @@ def main() -> None:
         pipe.set_progress_bar_config(disable=True)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     drawn: dict[str, list[NDArray[np.float32]]] = {way: [] for way in WAYS}
-    for i, prompt in enumerate([asked[0], *tqdm(asked, unit="prompt")]):  # the first time warms up
+    for i, prompt in enumerate(tqdm([asked[0], *asked], unit="prompt")):  # the first time warms up
         for way, settings in WAYS.items():
             given = {"dtype": "float32", **settings}
             pipe = pipes[given.pop("dtype")]

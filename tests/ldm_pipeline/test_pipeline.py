@@ -340,3 +340,20 @@ def test_latents_that_blow_up_are_an_error_and_not_a_black_picture():
         pipe.unet.conv_out.bias.fill_(float("nan"))
     with pytest.raises(ValueError, match="denoising ended in latents that are not finite"):
         pipe("paris", **QUICK)
+
+
+def test_a_tiny_autoencoder_starts_from_pictures_too():
+    parts = tiny.make_stable_diffusion_components()
+    channels = (8, 8, 8, 8)
+    parts["vae"] = diffusers.AutoencoderTiny(
+        encoder_block_out_channels=channels,
+        decoder_block_out_channels=channels,
+        num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1),
+    ).eval()
+    pipe = LatentDiffusionPipeline(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    settings: dict[str, Any] = {"seed": 7, "num_inference_steps": 3, "output_type": "pt"}
+    drawn = [pipe("paris", image=one, strength=0.4, **settings).images for one in (picture, 1 - picture)]
+    assert drawn[0].shape == picture.shape and (drawn[0] - drawn[1]).abs().max() > 1e-3
