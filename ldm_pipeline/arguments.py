@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Generator, Tensor
 
@@ -44,8 +45,8 @@ class ModelFacts:
     """Width of the token states that the UNet reads."""
     scheduler: str
     """Class name of the scheduler."""
-    on_cpu: bool
-    """Whether it computes there, where exactness costs little and is the default."""
+    device: torch.device
+    """Where it computes; on a CPU exactness costs little and is the default."""
     callback_tensors: Sequence[str]
     """Names of the tensors that a step callback may ask for."""
 
@@ -77,6 +78,7 @@ class Asked:
     picture_latents: Tensor | None
     masked_image_latents: Tensor | None
     made_for_inpainting: bool
+    device: torch.device
     ip_adapter_image: Any
     ip_adapter_image_embeds: Sequence[Tensor] | None
     guider: Any
@@ -157,7 +159,7 @@ def read_arguments(
         scheduler=facts.scheduler,
         blend=blend,
         padding_mask_crop=padding_mask_crop,
-        exact=facts.on_cpu if exact is None else exact,
+        exact=facts.device.type == "cpu" if exact is None else exact,
         **settings,
     )
     generators = generators_for(request.seeds) if generator is None else generator
@@ -220,6 +222,7 @@ def read_arguments(
         picture_latents=canvas.latents,
         masked_image_latents=masked_image_latents,
         made_for_inpainting=facts.made_for_inpainting,
+        device=facts.device,
         ip_adapter_image=ip_adapter_image,
         ip_adapter_image_embeds=ip_adapter_image_embeds,
         guider=guider,

@@ -49,7 +49,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
             request.num_inference_steps,
             timesteps=request.timesteps,
             sigmas=request.sigmas,
-            device=self._execution_device,
+            device=asked.device,
         )
         if request.strength is not None:
             steps_left(steps, request.strength)
@@ -71,7 +71,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
                 needs_null=guided and request.negative_start > 0.0,
                 per_row=request.num_images_per_prompt,
                 clip_skip=request.clip_skip,
-                device=self._execution_device,
+                device=asked.device,
                 dtype=self.unet.dtype,
                 long_prompt=request.long_prompt,
                 prompt_syntax=request.prompt_syntax,
@@ -98,7 +98,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
             picture=picture,
             mask=mask,
             dtype=self.unet.dtype,
-            device=self._execution_device,
+            device=asked.device,
             blend=asked.request.blend,
             made_for_inpainting=asked.made_for_inpainting,
             picture_latents=asked.picture_latents,
@@ -116,7 +116,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
             rows=asked.rows,
             pictures=asked.shape[0],
             guided=self._is_guided(asked),
-            device=self._execution_device,
+            device=asked.device,
         )
 
     def denoise(
@@ -184,9 +184,9 @@ class LatentDiffusionStages(LatentDiffusionComponents):
             )
 
     def _fast_attention(self, network: Any, latents: Tensor) -> AbstractContextManager[None]:
-        """Let a network attend to latents of this size as fast as the device can."""
+        """Let a network attend to latents of this size as fast as their device can."""
         rows, columns = latents.shape[-2:]
-        return blocked_attention(self._execution_device, network.dtype, tokens=rows * columns)
+        return blocked_attention(latents.device, network.dtype, tokens=rows * columns)
 
     @contextmanager
     def _prediction(
@@ -229,7 +229,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
                 needs_null=False,
                 per_row=1,
                 clip_skip=asked.request.clip_skip,
-                device=self._execution_device,
+                device=asked.device,
                 dtype=self.unet.dtype,
                 long_prompt=asked.request.long_prompt,
                 prompt_syntax=asked.request.prompt_syntax,
@@ -338,6 +338,6 @@ class LatentDiffusionStages(LatentDiffusionComponents):
             unet_channels=self.unet.config.in_channels,
             states_width=self.unet.config.cross_attention_dim,
             scheduler=type(self.scheduler).__name__,
-            on_cpu=self._execution_device.type == "cpu",
+            device=self._execution_device,
             callback_tensors=self._callback_tensor_inputs,
         )

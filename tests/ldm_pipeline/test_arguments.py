@@ -53,7 +53,7 @@ def facts(*, sample_size: int | Sequence[int] = 8, unet_channels: int = 8) -> Mo
         unet_channels=unet_channels,
         states_width=32,
         scheduler="DPMSolverMultistepScheduler",
-        on_cpu=True,
+        device=torch.device("cpu"),
         callback_tensors=NAMES,
     )
 

@@ -355,5 +355,5 @@ def test_a_tiny_autoencoder_starts_from_pictures_too():
     pipe.set_progress_bar_config(disable=True)
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     settings: dict[str, Any] = {"seed": 7, "num_inference_steps": 3, "output_type": "pt"}
-    drawn = [pipe("paris", image=one, strength=0.4, **settings).images for one in (picture, 1 - picture)]
+    drawn: Any = [pipe("paris", image=one, strength=0.4, **settings).images for one in (picture, 1 - picture)]
     assert drawn[0].shape == picture.shape and (drawn[0] - drawn[1]).abs().max() > 1e-3
