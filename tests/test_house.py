@@ -74,6 +74,9 @@ OF_NO_MODULE = {
 }  # fmt: skip
 LONGEST_FILE_LINES = 400
 LONGEST_EXAMPLE_LINES = 39
+LONGER_EXAMPLES = {"07_lora.py": 59}  # it trains
+# What an example is about may be named in it; the others need the front door alone.
+LIBRARIES_OF_EXAMPLES = {"07_lora.py": {"torch", "peft"}, "10_guiders.py": {"diffusers"}}
 NAMES_THAT_SAY_NOTHING = {"utils", "common", "misc", "helpers", "base"}
 
 
@@ -177,11 +180,13 @@ def test_a_module_says_what_it_does_and_is_not_too_long(path: Path):
 def test_an_example_is_short_and_uses_the_front_door(path: Path):
     import ldm_pipeline
 
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_EXAMPLE_LINES
+    longest = LONGER_EXAMPLES.get(path.name, LONGEST_EXAMPLE_LINES)
+    allowed = {"PIL", "ldm_pipeline", *LIBRARIES_OF_EXAMPLES.get(path.name, set())}
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= longest
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), "says nothing about itself"
     for name in imported_names(path):
         package, _, rest = name.partition(".")
-        assert package == "PIL" or package == "ldm_pipeline" or package in sys.stdlib_module_names, name
+        assert package in allowed or package in sys.stdlib_module_names, name
         assert package != "ldm_pipeline" or rest in ldm_pipeline.__all__, f"{name} is not at the front door"
 
 
