@@ -319,9 +319,14 @@ def latents_to_picture(
     scaled = latents / vae.config.scaling_factor
     cells = scaled.shape[-2] * scaled.shape[-1]
     at_once = 1 if exact else max(1, MOST_CELLS_DECODED // cells)
-    picture = _decoded(vae, scaled, at_once)
-    if not torch.isfinite(picture).all() and vae.dtype != torch.float32:
-        picture = _decoded(copy.deepcopy(vae).float(), scaled, at_once)
+    parts = [_decoded(vae, part) for part in scaled.split(at_once)]
+    if vae.dtype != torch.float32 and not all(torch.isfinite(part).all() for part in parts):
+        precise = copy.deepcopy(vae).float()
+        parts = [
+            part if torch.isfinite(part).all() else _decoded(precise, again)
+            for part, again in zip(parts, scaled.split(at_once), strict=True)
+        ]
+    picture = parts[0] if len(parts) == 1 else torch.cat(parts)
     if not torch.isfinite(picture).all():
         raise ValueError(
             "the VAE decoded finite latents to a picture that is not: use dtype=torch.float32, or another VAE"
@@ -329,9 +334,8 @@ def latents_to_picture(
     return picture.mul(0.5).add_(0.5).clamp_(0, 1)
 
 
-def _decoded(vae: Any, scaled: Tensor, at_once: int) -> Tensor:
-    parts = [vae.decode(part.to(vae.dtype), return_dict=False)[0].float() for part in scaled.split(at_once)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _decoded(vae: Any, scaled: Tensor) -> Tensor:
+    return vae.decode(scaled.to(vae.dtype), return_dict=False)[0].float()
 
 
 def _given(latents: Tensor, shape: tuple[int, int, int, int], name: str) -> Tensor:

@@ -200,6 +200,13 @@ def test_a_half_precision_vae_that_overflows_is_tried_again_in_float32():
     assert (latents.latents_to_picture(half, z) - expected).abs().max() < 0.05
     assert half.dtype == torch.float16
 
+    small = 1e-3 * z
+    assert torch.isfinite(half.decode((small / 0.18215).half()).sample).all()
+    beside = latents.latents_to_picture(half, torch.cat([z, small]), exact=True)
+    assert torch.equal(beside[1:], latents.latents_to_picture(half, small, exact=True)), (
+        "only z is tried again"
+    )
+
 
 @torch.no_grad()
 def test_a_vae_that_decodes_to_nan_is_an_error_and_not_a_black_picture():
