@@ -159,8 +159,8 @@ def train_unet(options: Options) -> None:
     run = chosen_unet(recipe, options)
     run = replace(run, fit=with_steps(run.fit, options))
     if options.dry_run:
-        channels, width = recipe.vae.shape.latent_channels, recipe.clip.width
-        return estimate_unet(run, latent_channels=channels, text_width=width, size=recipe.size)
+        channels = recipe.vae.shape.latent_channels
+        return estimate_unet(run, clip=recipe.clip, latent_channels=channels, size=recipe.size)
     folder = runs_folder(options) / unet_run.run_name(run)
     if options.init_from is not None:
         run = replace(run, half_size_steps=0)  # what half-size pictures teach is in the weights already
@@ -180,13 +180,20 @@ def train_unet(options: Options) -> None:
                 f"held_out/{name}": unet_run.validation_loss(objective, held_out, conditioning=name)
                 for name in ("true", "empty")
             }
-            grid = unet_run.preview(run, objective.unet, parts, size=recipe.size, sampling=recipe.sampling)
+            grid = unet_run.preview(run, objective, parts, size=recipe.size, sampling=recipe.sampling)
         book.write(progress.step, values)
         book.picture(progress.step, "samples", grid)
         tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
 
     initial = options.init_from / "unet" if options.init_from else None
-    progresses = unet_run.train(run, data, initial=initial, run_folder=folder, accelerator=accelerator)
+    progresses = unet_run.train(
+        run,
+        data,
+        initial=initial,
+        text_encoder=parts.text_encoder,
+        run_folder=folder,
+        accelerator=accelerator,
+    )
     watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
 
 

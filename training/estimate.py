@@ -16,7 +16,8 @@ from training.clip import ClipRun, initial_clip
 from training.clip_objective import ClipObjective
 from training.networks import VAE_FACTOR, build_unet
 from training.recogniser import RecogniserObjective, RecogniserRun, build_recogniser
-from training.unet import UNetObjective, UNetRun
+from training.text_tower import export_text_encoder
+from training.unet import UNetObjective, UNetRun, learning_encoder
 from training.vae import VaeObjective, VaeRun, initial_vae
 
 GPU_SHARE = 0.15
@@ -87,25 +88,32 @@ def estimate_clip(run: ClipRun) -> None:
     print_estimate(objective, [Stage(run.fit.total_steps, run.fit.batch_size, cost)], name="clip")
 
 
-def estimate_unet(run: UNetRun, *, latent_channels: int, text_width: int, size: int) -> None:
-    """Print the estimate of a UNet's run on pictures of `size` pixels, its half-size steps apart."""
+def estimate_unet(run: UNetRun, *, clip: ClipRun, latent_channels: int, size: int) -> None:
+    """Print the estimate of a UNet's run on pictures of `size` pixels, its half-size steps apart.
+
+    A text encoder that learns too is counted in, in the shape that `clip` trains.
+    """
     with torch.random.fork_rng(devices=[]):
-        unet = build_unet(run.shape, latent_channels=latent_channels, text_width=text_width)
-    objective, side = UNetObjective(unet, run), size // VAE_FACTOR
+        unet = build_unet(run.shape, latent_channels=latent_channels, text_width=clip.width)
+    learner = (
+        export_text_encoder(initial_clip(clip), bos_token_id=0, pad_token_id=1) if run.text_share else None
+    )
+    learner = learning_encoder(run, learner)
+    objective, side = UNetObjective(unet, run, text_encoder=learner), size // VAE_FACTOR
+    texts = torch.zeros(1, 77, clip.width) if learner is None else torch.zeros(1, 77, dtype=torch.int64)
 
     def cost(side: int) -> Cost:
         noise = torch.zeros(1, latent_channels, side, side)
         latents, uniform = torch.zeros(1, 2 * latent_channels, side, side), torch.full((1, 2), 0.5)
         batch = {"latents": latents, "noise": noise, "posterior_noise": noise, "uniform": uniform}
-        states, importance = torch.zeros(1, 77, text_width), torch.ones(1, side, side)
-        return cost_of(objective, {**batch, "states": states, "importance": importance})
+        return cost_of(objective, {**batch, "texts": texts, "importance": torch.ones(1, side, side)})
 
     total = run.fit.total_steps
     half = min(run.half_size_steps, total)
     stages = [Stage(total - half, run.fit.batch_size, cost(side))]
     if half:
         stages.insert(0, Stage(half, run.half_size_batch, cost(side // 2)))
-    print_estimate(unet, stages, name="unet")
+    print_estimate(objective, stages, name="unet")
 
 
 def print_estimate(module: nn.Module, stages: Sequence[Stage], *, name: str) -> None:

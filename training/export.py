@@ -21,7 +21,7 @@ from training.parts import LEGS, load_parts, write_known_words
 from training.recipes import RECIPES, Recipe
 from training.settings import differences
 from training.targets import matching_scheduler
-from training.unet import run_name, trained_unet
+from training.unet import run_name, trained_text_encoder, trained_unet
 
 LARGEST_SHARD = "14MB"
 
@@ -53,7 +53,7 @@ def export_pipeline(recipe: Recipe, runs: Path, *, out: Path, notes: Sequence[st
     )
     pipe = LatentDiffusionPipeline(
         vae=parts.vae,
-        text_encoder=parts.text_encoder,
+        text_encoder=trained_text_encoder(recipe.unet, run_folder, parts.text_encoder),
         tokenizer=parts.tokenizer.transformers,
         unet=unet,
         scheduler=matching_scheduler(recipe.unet.prediction),

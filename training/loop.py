@@ -163,7 +163,7 @@ def fit(
             began = time.perf_counter()
             learning_rate = learning_rate_at(step, total_steps=config.total_steps, config=config.optimizer)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group["share"]
             whole_batch = batch_at(step)
             samples += _row_count(whole_batch)
             batch = _own_rows(whole_batch, accelerator)

@@ -4,6 +4,7 @@ Knows nothing of what is being optimized.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ class OptimizerConfig:
     warmup_steps: int = 100
     cooldown_fraction: float = 0.25
     """The last part of the run, in which the learning rate falls linearly to zero."""
+    shares: tuple[tuple[str, float], ...] = ()
+    """(beginning of a parameter's name, share of the learning rate that it learns at); all others: 1."""
 
 
 def learning_rate_at(step: int, *, total_steps: int, config: OptimizerConfig) -> float:
@@ -32,13 +35,24 @@ def learning_rate_at(step: int, *, total_steps: int, config: OptimizerConfig) ->
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters of `module`, decayed and undecayed in two groups."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    """AdamW over the trainable parameters of `module`, grouped by share of the rate and by decay.
+
+    A group's "share" is to be multiplied to its learning rate by whoever sets it.
+    """
+    trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    groups: list[dict[str, Any]] = []
+    for share in dict.fromkeys([1.0, *(share for _, share in config.shares)]):
+        own = [p for name, p in trainable.items() if share_of(name, config) == share]
+        groups += [
+            {"params": [p for p in own if p.ndim >= 2], "weight_decay": config.weight_decay, "share": share},
+            {"params": [p for p in own if p.ndim < 2], "weight_decay": 0.0, "share": share},
+        ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+def share_of(name: str, config: OptimizerConfig) -> float:
+    """The share of the learning rate that the parameter of this name learns at."""
+    return next((share for beginning, share in config.shares if name.startswith(beginning)), 1.0)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

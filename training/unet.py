@@ -6,8 +6,9 @@ Knows nothing of pixels: it sees cached latents and cached token states.
 # diffusers exports lazily, which pyright takes for private names.
 # pyright: reportPrivateImportUsage=false
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,7 @@ from training.pictures import picture_tensor
 from training.scenes.caption import draw_caption
 from training.targets import Prediction, matching_scheduler, noisy_batch
 
+TEXT_PREFIX = "text_encoder."
 VALIDATION_LEVELS = 8
 VALIDATION_PICTURES = 96
 PREVIEW_PROMPTS = (
@@ -72,6 +74,9 @@ class UNetRun:
     1 makes things too likely where their place is open, so the last steps should go without."""
     thing_weight_steps: int = 0
     captions_per_picture: int = 3
+    text_share: float = 0.0
+    """The text encoder learns too, at this share of the UNet's learning rate; 0: it stays as it is, and its
+    states are cached."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,11 @@ class LatentSet:
     """The same of the pictures at half size; None for runs that see none."""
     shares: NDArray[np.float32]
     """Share of each cell that things cover, [pictures, h, w] in [0, 1]."""
-    states: NDArray[np.float16]
-    """Token states [pictures, captions, 77, width]."""
+    texts: NDArray[np.float16] | NDArray[np.int16]
+    """Token states [pictures, captions, 77, width]; token ids [pictures, captions, 77] for an encoder that
+    learns."""
     empty: Tensor
-    """Token states of the empty string [77, width]."""
+    """The same of the empty string, [77, width] or [77]."""
     key: str
 
 
@@ -97,11 +103,16 @@ def run_name(run: UNetRun) -> str:
 
 
 class UNetObjective(nn.Module):
-    """Squared error of the prediction, weighted by noise level and by `importance`, [batch, h, w]."""
+    """Squared error of the prediction, weighted by noise level and by `importance`, [batch, h, w].
 
-    def __init__(self, unet: UNet2DConditionModel, run: UNetRun):
+    With a text encoder, which then learns too, the batch's `texts` are token ids; without, token states.
+    """
+
+    def __init__(
+        self, unet: UNet2DConditionModel, run: UNetRun, *, text_encoder: CLIPTextModel | None = None
+    ):
         super().__init__()
-        self.unet, self.run = unet, run
+        self.unet, self.run, self.text_encoder = unet, run, text_encoder
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": self.squared_errors(batch).mean()}
@@ -113,7 +124,10 @@ class UNetObjective(nn.Module):
         run = self.run
         noisy = noisy_batch(x_0, batch["noise"], batch["uniform"], prediction=run.prediction, shift=run.shift)
         x_t = noisy.x_t.contiguous(memory_format=torch.channels_last)
-        predicted = self.unet(x_t, noisy.timesteps, batch["states"]).sample.float()
+        states = batch["texts"]
+        if self.text_encoder is not None:
+            states = self.text_encoder(states).last_hidden_state
+        predicted = self.unet(x_t, noisy.timesteps, states).sample.float()
         errors = ((predicted - noisy.target) ** 2).mean(dim=1)
         return noisy.weight * (batch["importance"] * errors).mean(dim=(1, 2))
 
@@ -146,17 +160,25 @@ def build_latent_set(run: UNetRun, postcards: Postcards, parts: Parts, *, folder
             pictures = nn.functional.avg_pool2d(pictures, factor)
         return encode_latents(vae, pictures)
 
-    def states(first: int, last: int) -> Tensor:
+    def ids(first: int, last: int) -> Tensor:
         texts = [
             draw_caption(postcards.scene(i), postcards.sight(i), seed=run.seed * 1000 + n).text
             for i in range(first, last)
             for n in range(run.captions_per_picture)
         ]
+        return tokenizer.encode(texts).unflatten(0, (last - first, run.captions_per_picture))
+
+    def states(first: int, last: int) -> Tensor:
         with autocast:
-            encoded = encode_states(text_encoder, tokenizer.encode(texts))
+            encoded = encode_states(text_encoder, ids(first, last).flatten(0, 1))
         return encoded.unflatten(0, (last - first, run.captions_per_picture))
 
-    count = len(postcards)
+    count, empty_ids = len(postcards), tokenizer.encode([""])
+    if run.text_share:
+        name, make, kind = "ids", ids, torch.int16
+    else:
+        name, make, kind = "states", states, torch.float16
+    texts = folder / f"{name}-{text_key}-{words_key()}.npy"
     return LatentSet(
         whole=cached(
             folder / f"latents-{vae_key}.npy", lambda a, b: latents(a, b, 1), count=count, title="latents"
@@ -166,9 +188,9 @@ def build_latent_set(run: UNetRun, postcards: Postcards, parts: Parts, *, folder
         )
         if run.half_size_steps
         else None,
-        states=cached(folder / f"states-{text_key}-{words_key()}.npy", states, count=count, title="captions"),
+        texts=cached(texts, make, count=count, title="captions", dtype=kind),
         shares=postcards.thing_shares(list(range(count))),
-        empty=encode_states(text_encoder, tokenizer.encode([""]))[0],
+        empty=(empty_ids if run.text_share else encode_states(text_encoder, empty_ids))[0],
         key=f"{vae_key}-{text_key}-{words_key()}",
     )
 
@@ -180,12 +202,12 @@ def training_batch(run: UNetRun, data: LatentSet, step: int) -> Batch:
     stream = "half" if half else "whole"
     indices = samples_at(run.seed, step, batch_size=rows, count=len(data.whole)).tolist()
     draws = generator(run.seed, stream, step)
-    variants = torch.randint(0, data.states.shape[1], (rows,), generator=draws).tolist()
+    variants = torch.randint(0, data.texts.shape[1], (rows,), generator=draws).tolist()
     dropped = torch.rand(rows, generator=draws) < run.empty_share
-    states = torch.from_numpy(
-        np.stack([data.states[i, v] for i, v in zip(indices, variants, strict=True)])
-    ).float()
-    states[dropped] = data.empty
+    texts = torch.from_numpy(np.stack([data.texts[i, v] for i, v in zip(indices, variants, strict=True)])).to(
+        data.empty.dtype
+    )
+    texts[dropped] = data.empty
     cache = data.half if half else data.whole
     assert cache is not None, "half_size_steps without half-size latents"
     latents = torch.from_numpy(np.stack([cache[i] for i in indices])).float()
@@ -197,7 +219,7 @@ def training_batch(run: UNetRun, data: LatentSet, step: int) -> Batch:
         importance += (run.thing_weight - 1) * nn.functional.adaptive_avg_pool2d(shares, (height, width))
     return {
         "latents": latents,
-        "states": states,
+        "texts": texts,
         "importance": importance,
         "posterior_noise": torch.randn(shape, generator=draws),
         "noise": torch.randn(shape, generator=draws),
@@ -217,16 +239,22 @@ def train(
     data: LatentSet,
     *,
     initial: Path | None = None,
+    text_encoder: CLIPTextModel | None = None,
     run_folder: Path,
     accelerator: Accelerator,
 ) -> Iterator[Progress]:
-    """Train on cached latents; yields `Progress`. `initial` is a UNet folder to start warm from."""
-    unet = initial_unet(run, data, initial)
+    """Train on cached latents; yields `Progress`. `initial` is a UNet folder to start warm from.
+
+    `text_encoder` is where one that learns starts; it is copied. ValueError if `text_share` is set without.
+    """
+    learner = learning_encoder(run, text_encoder)
+    width = learner.config.hidden_size if learner is not None else data.texts.shape[-1]
+    unet = initial_unet(run, initial, latent_channels=data.whole.shape[1] // 2, text_width=width)
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
         # In turns, 2026-11-21 (tests/benchmarks/unet_attention.py): 49-51 samples/s against 41 with the fused
         # kernel on two Zen 5 cores, 40 against 34 on two Xeon cores. In fp32, the faster there, 57 and 58.
         unet.set_attn_processor(AttnProcessor())
-    objective = UNetObjective(unet, run)
+    objective = UNetObjective(unet, run, text_encoder=learner)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     origin = content_key(unet) if initial is not None else "nothing"
     identity = fingerprint("unet", run, data.key, origin)
@@ -234,32 +262,43 @@ def train(
     def batch_at(step: int) -> Batch:
         return training_batch(run, data, step)
 
+    config = run.fit
+    if learner is not None:
+        shares = ((TEXT_PREFIX, run.text_share), *config.optimizer.shares)
+        config = replace(config, optimizer=replace(config.optimizer, shares=shares))
     yield from fit(
-        objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
+        objective, batch_at, config=config, run_folder=run_folder, accelerator=accelerator, identity=identity
     )
 
 
-def initial_unet(run: UNetRun, data: LatentSet, initial: Path | None) -> UNet2DConditionModel:
+def learning_encoder(run: UNetRun, start: CLIPTextModel | None) -> CLIPTextModel | None:
+    """A copy of `start` whose weights learn; None for runs in which it stays as it is."""
+    if not run.text_share:
+        return None
+    if start is None:
+        raise ValueError(f"text_share={run.text_share} without text_encoder: give the one to start from.")
+    return copy.deepcopy(start).requires_grad_(True)
+
+
+def initial_unet(
+    run: UNetRun, initial: Path | None, *, latent_channels: int, text_width: int
+) -> UNet2DConditionModel:
     """An untrained UNet, a function of `run.seed`, or the weights in the folder `initial`."""
     if initial is not None:
-        return _warm_unet(run, data, initial)
+        return _warm_unet(run, initial, latent_channels=latent_channels, text_width=text_width)
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(run.seed, "unet").get_state())
-        return build_unet(
-            run.shape, latent_channels=data.whole.shape[1] // 2, text_width=data.states.shape[-1]
-        )
+        return build_unet(run.shape, latent_channels=latent_channels, text_width=text_width)
 
 
-def _warm_unet(run: UNetRun, data: LatentSet, initial: Path) -> UNet2DConditionModel:
+def _warm_unet(run: UNetRun, initial: Path, *, latent_channels: int, text_width: int) -> UNet2DConditionModel:
     if not (initial / "config.json").is_file():
         raise FileNotFoundError(f"{initial} holds no UNet; name a pipeline folder.")
     unet = UNet2DConditionModel.from_pretrained(
         initial, use_safetensors=True, torch_dtype=torch.float32, local_files_only=True
     )
     with torch.device("meta"):
-        wanted = build_unet(
-            run.shape, latent_channels=data.whole.shape[1] // 2, text_width=data.states.shape[-1]
-        )
+        wanted = build_unet(run.shape, latent_channels=latent_channels, text_width=text_width)
     shapes = [{name: p.shape for name, p in network.named_parameters()} for network in (unet, wanted)]
     if shapes[0] != shapes[1]:
         raise ValueError(
@@ -278,6 +317,15 @@ def trained_unet(
     return unet.eval().requires_grad_(False)
 
 
+def trained_text_encoder(run: UNetRun, run_folder: Path, start: CLIPTextModel) -> CLIPTextModel:
+    """The text encoder that belongs to the UNet: what the run made of `start`, or `start` if it stayed."""
+    learner = learning_encoder(run, start)
+    if learner is None:
+        return start
+    load_averaged(learner, run_folder, prefix=TEXT_PREFIX)
+    return learner.eval().requires_grad_(False)
+
+
 @torch.no_grad()
 def validation_loss(
     objective: UNetObjective, data: LatentSet, *, conditioning: Literal["true", "empty"] = "true"
@@ -288,16 +336,16 @@ def validation_loss(
     latents = torch.from_numpy(np.array(data.whole[:rows])).float()
     shape = (rows, latents.shape[1] // 2, *latents.shape[2:])
     noise, posterior_noise = torch.randn(shape, generator=draws), torch.randn(shape, generator=draws)
-    states = torch.from_numpy(np.array(data.states[:rows, 0])).float()
+    texts = torch.from_numpy(np.array(data.texts[:rows, 0])).to(data.empty.dtype)
     if conditioning == "empty":
-        states = data.empty.expand_as(states)
+        texts = data.empty.expand_as(texts)
     total = 0.0
     for level in range(VALIDATION_LEVELS):
         uniform = torch.stack(
             [torch.full((rows,), (level + 0.5) / VALIDATION_LEVELS), torch.ones(rows)], dim=1
         )
         for part in torch.arange(rows).split(64):
-            batch = {"latents": latents[part], "states": states[part], "noise": noise[part],
+            batch = {"latents": latents[part], "texts": texts[part], "noise": noise[part],
                      "posterior_noise": posterior_noise[part], "uniform": uniform[part],
                      "importance": torch.ones(len(part), *shape[2:])}  # fmt: skip
             batch = {name: value.to(objective.unet.device) for name, value in batch.items()}
@@ -307,14 +355,14 @@ def validation_loss(
 
 @torch.no_grad()
 def preview(
-    run: UNetRun, unet: UNet2DConditionModel, parts: Parts, *, size: int, sampling: GenerationDefaults
+    run: UNetRun, objective: UNetObjective, parts: Parts, *, size: int, sampling: GenerationDefaults
 ) -> Image.Image:
     """The same eight prompts with the same seeds each time, drawn by the real pipeline."""
     pipe = LatentDiffusionPipeline(
         vae=parts.vae,
-        text_encoder=parts.text_encoder,
+        text_encoder=objective.text_encoder or parts.text_encoder,
         tokenizer=parts.tokenizer.transformers,
-        unet=unet,
+        unet=objective.unet,
         scheduler=matching_scheduler(run.prediction),
     )
     pipe.set_progress_bar_config(disable=True)

@@ -1,6 +1,7 @@
 """The learning rate's trapezoid, and an optimizer that goes on from its saved state."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,6 +36,13 @@ def test_biases_and_norms_are_not_decayed():
 def test_frozen_parameters_are_left_out():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
     assert sum(len(group["params"]) for group in build_optimizer(network, CONFIG).param_groups) == 2
+
+
+def test_a_share_of_the_rate_holds_for_the_names_that_begin_so():
+    network = nn.ModuleDict({"text": nn.Linear(2, 3), "other": nn.Linear(2, 5)})
+    groups = build_optimizer(network, replace(CONFIG, shares=(("text.", 0.1),))).param_groups
+    rows = {(g["share"], g["weight_decay"]): [p.shape[0] for p in g["params"]] for g in groups}
+    assert rows == {(1.0, 0.5): [5], (1.0, 0.0): [5], (0.1, 0.5): [3], (0.1, 0.0): [3]}
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)

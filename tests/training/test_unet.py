@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from training.draws import generator
 from training.recipes import SMOKE
@@ -16,8 +18,10 @@ from training.unet import (
     UNetObjective,
     UNetRun,
     initial_unet,
+    learning_encoder,
     stratified,
     train,
+    trained_text_encoder,
     trained_unet,
     training_batch,
     validation_loss,
@@ -45,8 +49,62 @@ def data() -> LatentSet:
     shares = np.zeros((24, 8, 8), np.float32)
     shares[:, 2, 4], shares[:, 3, 4] = 1.0, 0.5
     return LatentSet(
-        whole=whole, half=half, shares=shares, states=states.half().numpy(), empty=empty, key="test"
+        whole=whole, half=half, shares=shares, texts=states.half().numpy(), empty=empty, key="test"
     )
+
+
+def untrained(run: UNetRun) -> UNet2DConditionModel:
+    return initial_unet(run, None, latent_channels=4, text_width=16)
+
+
+def text_encoder() -> CLIPTextModel:
+    config = CLIPTextConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=77, hidden_act="gelu", bos_token_id=0, eos_token_id=3, pad_token_id=3,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator(0, "text").get_state())
+        return CLIPTextModel(config).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def told(data: LatentSet) -> LatentSet:
+    """The same pictures, each told by token ids that stand for its level."""
+    levels = data.whole[:, 0, 0, 0].astype(np.float32)
+    ids = np.full((24, 3, 77), 3, np.int16)
+    ids[:, :, 0] = np.digitize(levels, np.linspace(-2, 2, 20))[:, None] + 4
+    return replace(data, texts=ids, empty=torch.full((77,), 3))
+
+
+def test_a_text_encoder_learns_at_its_share_of_the_rate(
+    told: LatentSet, tmp_path: Path, accelerator: Accelerator
+):
+    start = text_encoder()
+    run = replace(RUN, half_size_steps=0, text_share=0.5, fit=replace(RUN.fit, total_steps=60))
+    progresses = list(
+        train(run, told, text_encoder=start, run_folder=tmp_path / "both", accelerator=accelerator)
+    )
+    losses = [progress.losses["loss"] for progress in progresses]
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    learned = trained_text_encoder(run, tmp_path / "both", start)
+    changed = [not torch.equal(a, b) for a, b in zip(learned.parameters(), start.parameters(), strict=True)]
+    assert sum(changed) > 0.9 * len(changed)
+    assert not learned.training and not any(p.requires_grad for p in learned.parameters())
+    unet = trained_unet(run, tmp_path / "both", latent_channels=4, text_width=16)
+    trained = validation_loss(UNetObjective(unet, run, text_encoder=learned), told)
+    with progresses[-1].averaged() as objective:
+        assert isinstance(objective, UNetObjective)
+        assert validation_loss(objective, told) == pytest.approx(trained, rel=1e-3)
+    assert trained < validation_loss(UNetObjective(unet, run, text_encoder=start), told)
+
+
+def test_without_a_share_the_text_encoder_stays(tmp_path: Path):
+    start = text_encoder()
+    assert trained_text_encoder(RUN, tmp_path, start) is start
+    with pytest.raises(
+        ValueError, match=r"^text_share=0\.5 without text_encoder: give the one to start from"
+    ):
+        learning_encoder(replace(RUN, text_share=0.5), None)
 
 
 def test_a_batch_is_a_function_of_the_step_alone(data: LatentSet):
@@ -73,7 +131,7 @@ def test_cells_with_things_weigh_more_until_the_last_steps(data: LatentSet):
 
 
 def test_the_weight_multiplies_the_squared_error_of_its_cell(data: LatentSet):
-    objective = UNetObjective(initial_unet(RUN, data, None), RUN)
+    objective = UNetObjective(untrained(RUN), RUN)
     batch = training_batch(RUN, data, 5)
     with torch.no_grad():
         plain = objective.squared_errors(batch)
@@ -90,7 +148,7 @@ def test_the_weight_multiplies_the_squared_error_of_its_cell(data: LatentSet):
 def test_captions_give_way_to_the_encoded_empty_string(data: LatentSet, share: float, least: int, most: int):
     run = replace(RUN, empty_share=share)
     batches = [training_batch(run, data, step) for step in range(2, 22)]
-    dropped = sum(int((b["states"] == 7.0).flatten(1).all(dim=1).sum()) for b in batches)
+    dropped = sum(int((b["texts"] == 7.0).flatten(1).all(dim=1).sum()) for b in batches)
     assert least <= dropped <= most
 
 
@@ -132,9 +190,9 @@ def test_validation_is_fixed_and_sees_the_caption(data: LatentSet, tmp_path: Pat
 def test_a_warm_start_takes_the_weights_and_is_another_run(
     data: LatentSet, tmp_path: Path, accelerator: Accelerator
 ):
-    unet = initial_unet(replace(RUN, seed=99), data, None)
+    unet = untrained(replace(RUN, seed=99))
     unet.save_pretrained(tmp_path / "unet", safe_serialization=True)
-    warm = initial_unet(RUN, data, tmp_path / "unet")
+    warm = initial_unet(RUN, tmp_path / "unet", latent_channels=4, text_width=16)
     assert all(torch.equal(a, b) for a, b in zip(warm.parameters(), unet.parameters(), strict=True))
     run = replace(RUN, fit=replace(RUN.fit, total_steps=1))
     list(train(run, data, run_folder=tmp_path / "run", accelerator=accelerator))
@@ -155,6 +213,6 @@ def test_a_warm_start_from_something_else_is_refused(
     data: LatentSet, tmp_path: Path, spoil: Callable[[UNetRun], UNetRun], words: str
 ):
     if words == "another shape":
-        initial_unet(spoil(RUN), data, None).save_pretrained(tmp_path, safe_serialization=True)
+        untrained(spoil(RUN)).save_pretrained(tmp_path, safe_serialization=True)
     with pytest.raises((ValueError, FileNotFoundError), match=words):
-        initial_unet(RUN, data, tmp_path)
+        initial_unet(RUN, tmp_path, latent_channels=4, text_width=16)

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,9 +39,15 @@ def _reserve(path: Path) -> None:
 
 
 def cached(
-    path: Path, make: Callable[[int, int], Tensor], *, count: int, batch_size: int = 64, title: str
-) -> NDArray[np.float16]:
-    """fp16 array [count, ...] at `path` (.npy, memory-mapped); where absent, built from `make(first, last)`.
+    path: Path,
+    make: Callable[[int, int], Tensor],
+    *,
+    count: int,
+    batch_size: int = 64,
+    title: str,
+    dtype: torch.dtype = torch.float16,
+) -> NDArray[Any]:
+    """Array [count, ...] at `path` (.npy, memory-mapped); where absent, built from `make(first, last)`.
 
     Raises:
         ValueError: `count` is below 1.
@@ -53,10 +60,10 @@ def cached(
         partial = path.with_suffix(".partial")
         array: np.memmap | None = None
         for first in tqdm(range(0, count, batch_size), unit="batch", desc=title):
-            values = make(first, min(count, first + batch_size)).to(torch.float16).cpu().numpy()
+            values = make(first, min(count, first + batch_size)).to(dtype).cpu().numpy()
             if array is None:
                 shape = (count, *values.shape[1:])
-                array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+                array = np.lib.format.open_memmap(partial, mode="w+", dtype=values.dtype, shape=shape)
                 _reserve(partial)
             array[first : first + len(values)] = values
         assert array is not None
