@@ -30,6 +30,17 @@ from ldm_pipeline.calls import OfTheCall, calls_of
 from ldm_pipeline.devices import checked_device, fastest_dtype
 from ldm_pipeline.ip_adapter import PictureEmbeddings
 from ldm_pipeline.request import GenerationDefaults, GenerationRequest
+from ldm_pipeline.weights import load_unet
+
+LEFT_TO_DIFFUSERS = {
+    "unet",
+    "variant",
+    "device_map",
+    "quantization_config",
+    "torch_dtype",
+    "low_cpu_mem_usage",
+}
+"""Arguments of `from_pretrained` that say how the UNet is loaded."""
 
 
 class LatentDiffusionComponents(
@@ -150,6 +161,9 @@ class LatentDiffusionComponents(
         folders.check_model_index(folder, replaced=kwargs.keys())
         own_scheduler = "scheduler" in kwargs
         with folders.one_line_errors(str(place)):
+            if kwargs.keys().isdisjoint(LEFT_TO_DIFFUSERS) and isinstance(kwargs.get("dtype"), torch.dtype):
+                unet = load_unet(folder / "unet", dtype=kwargs["dtype"])
+                kwargs |= {} if unet is None else {"unet": unet}
             pipe = super().from_pretrained(str(folder), **kwargs)
         pipe._adopt(folder, own_scheduler=own_scheduler)
         return pipe
