@@ -17,8 +17,9 @@ from ldm_pipeline.request import LARGEST_SEED, GenerationRequest, check_seed
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-NOT_NEEDED = ("scipy", "torchvision")
-"""The bundled model needs none of them; transformers imports them where it can, for a second or two."""
+NOT_NEEDED = ("scipy", "torchvision", "peft", "bitsandbytes")
+"""The bundled model needs none of them without a LoRA; transformers and diffusers import them where they can,
+for a second or two."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -124,7 +125,7 @@ def generate(options: argparse.Namespace) -> int:
     """Draws and saves one picture after the other, so that what is done stays done; prints each new path."""
     request = _check_before_loading(options)
 
-    if options.scheduler is None and options.model is None:  # some schedulers do need scipy
+    if options.scheduler is None and options.model is None and options.lora is None:  # they may need them
         _leave_out(NOT_NEEDED)
     _quiet_libraries()
     from ldm_pipeline.images import open_picture
