@@ -30,7 +30,7 @@ from ldm_pipeline.calls import OfTheCall, calls_of
 from ldm_pipeline.devices import checked_device, fastest_dtype
 from ldm_pipeline.ip_adapter import PictureEmbeddings
 from ldm_pipeline.request import GenerationDefaults, GenerationRequest
-from ldm_pipeline.weights import load_unet
+from ldm_pipeline.unet_loading import load_unet
 
 LEFT_TO_DIFFUSERS = {
     "unet",

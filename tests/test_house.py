@@ -36,7 +36,7 @@ FLOORS = {
         ],
         2: ["request", "text"],
         1: ["tokens", "noise", "images", "guidance", "schedulers", "folder", "judge", "turns", "calls"]
-        + ["network", "devices", "attention", "weights"],
+        + ["network", "devices", "attention", "unet_loading"],
         0: ["prompt_rows", "prompt_syntax"],
     },
     "training": {

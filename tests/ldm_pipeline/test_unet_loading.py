@@ -10,8 +10,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from ldm_pipeline import LatentDiffusionPipeline, weights
-from ldm_pipeline.weights import WEIGHTS, load_unet
+from ldm_pipeline import LatentDiffusionPipeline, unet_loading
+from ldm_pipeline.unet_loading import WEIGHTS, load_unet
 from tests import tiny
 
 
@@ -25,15 +25,15 @@ def folder(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("at_once", [1, 20_000, 2**28])
 def test_it_equals_what_diffusers_loads(folder: Path, monkeypatch, dtype: torch.dtype, at_once: int):
-    monkeypatch.setattr(weights, "BYTES_AT_ONCE", at_once)
+    monkeypatch.setattr(unet_loading, "BYTES_AT_ONCE", at_once)
     opened: list[Path] = []
 
     def counting(file: Path, framework: str):
         opened.append(file)
         return open_file(file, framework=framework)
 
-    open_file = weights.safe_open
-    monkeypatch.setattr(weights, "safe_open", counting)
+    open_file = unet_loading.safe_open
+    monkeypatch.setattr(unet_loading, "safe_open", counting)
     ours = load_unet(folder, dtype=dtype)
     theirs = UNet2DConditionModel.from_pretrained(str(folder), torch_dtype=dtype, use_safetensors=True)
     assert ours is not None and not ours.training and ours.dtype == dtype
