@@ -30,6 +30,7 @@ from ldm_pipeline.calls import OfTheCall, calls_of
 from ldm_pipeline.devices import checked_device, fastest_dtype
 from ldm_pipeline.ip_adapter import PictureEmbeddings
 from ldm_pipeline.request import GenerationDefaults, GenerationRequest
+from ldm_pipeline.weights import remember_origin
 
 
 class LatentDiffusionComponents(
@@ -152,6 +153,7 @@ class LatentDiffusionComponents(
         with folders.one_line_errors(str(place)):
             pipe = super().from_pretrained(str(folder), **kwargs)
         pipe._adopt(folder, own_scheduler=own_scheduler)
+        remember_origin({name: one for name, one in pipe.components.items() if name not in kwargs}, folder)
         return pipe
 
     @classmethod
@@ -198,6 +200,7 @@ class LatentDiffusionComponents(
                 )
             pipe._adopt(folder, own_scheduler="scheduler" in kwargs)
         pipe.register_to_config(_name_or_path=str(file))
+        remember_origin({name: one for name, one in pipe.components.items() if name not in kwargs}, file)
         return pipe
 
     @classmethod

@@ -17,12 +17,14 @@ PACKAGES = ("ldm_pipeline", "training")
 # A room is a module or a sub-package; it imports rooms on lower floors only. `__init__` is the front door.
 FLOORS = {
     "ldm_pipeline": {
-        9: ["__main__"],
-        8: ["cli"],
-        7: ["loading", "saving", "convert"],
-        6: ["pipeline"],
-        5: ["stages"],
-        4: ["arguments", "components"],
+        11: ["__main__"],
+        10: ["cli"],
+        9: ["loading", "saving", "convert"],
+        8: ["pipeline"],
+        7: ["call_record"],
+        6: ["drawn", "foreign"],
+        5: ["stages", "picture_files"],
+        4: ["arguments", "components", "parameters"],
         3: [
             "adapters",
             "single_file",
@@ -34,10 +36,10 @@ FLOORS = {
             "regions",
             "step_cache",
         ],
-        2: ["request", "text"],
+        2: ["request", "text", "weights"],
         1: ["tokens", "noise", "images", "guidance", "schedulers", "folder", "judge", "turns", "calls"]
-        + ["network", "devices", "attention"],
-        0: ["prompt_rows", "prompt_syntax"],
+        + ["network", "devices", "attention", "xmp"],
+        0: ["prompt_rows", "prompt_syntax", "containers", "recipe_parts"],
     },
     "training": {
         9: ["__main__"],
