@@ -10,4 +10,4 @@ out = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 pipeline = LatentDiffusionPipeline.from_pretrained()  # the bundled model; nothing is downloaded
 result = pipeline("Paris on a rainy day", seed=7)
 
-print(*save_pictures(result, out, pipeline=pipeline), sep="\n")
+print(*save_pictures(result, out), sep="\n")

@@ -10,7 +10,7 @@ from ldm_pipeline import LatentDiffusionPipeline, read_recipe, save_pictures
 out = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 
 pipeline = LatentDiffusionPipeline.from_pretrained()
-(path,) = save_pictures(pipeline("Venice at night", seed=7), out, pipeline=pipeline)
+(path,) = save_pictures(pipeline("Venice at night", seed=7), out)
 
 recipe = read_recipe(path)  # on the command line: ldm inspect FILE
 print(f"{path.name}: {recipe.prompt!r}, seed {recipe.seed}, {recipe.request.num_inference_steps} steps")

@@ -21,4 +21,4 @@ subprocess.run([*training, "export", *smallest, "--out", str(out / "pipeline")],
 pipeline = LatentDiffusionPipeline.from_pretrained(out / "pipeline")
 result = pipeline("Paris on a rainy day", seed=7)
 
-print(*save_pictures(result, out, pipeline=pipeline), sep="\n")
+print(*save_pictures(result, out), sep="\n")

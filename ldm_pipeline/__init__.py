@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from ldm_pipeline.folder import bundled_folder
     from ldm_pipeline.images import contact_sheet
     from ldm_pipeline.loading import load_pipeline
+    from ldm_pipeline.picture_files import read_recipe
     from ldm_pipeline.pipeline import LatentDiffusionPipeline, LatentDiffusionPipelineOutput
-    from ldm_pipeline.recipe import read_recipe
     from ldm_pipeline.request import GenerationRequest
     from ldm_pipeline.saving import save_pictures
 
@@ -22,7 +22,7 @@ _ROOMS = {
     "bundled_folder": "folder",
     "contact_sheet": "images",
     "load_pipeline": "loading",
-    "read_recipe": "recipe",
+    "read_recipe": "picture_files",
     "save_pictures": "saving",
 }
 

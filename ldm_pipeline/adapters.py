@@ -13,6 +13,7 @@ from diffusers.loaders import IPAdapterMixin, StableDiffusionLoraLoaderMixin, Te
 from transformers import CLIPVisionModelWithProjection
 
 from ldm_pipeline.folder import PICKLE_ENDINGS, one_line, pickle_remedy, readable_weights
+from ldm_pipeline.weights import adapter_names, remember_adapters
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
 
@@ -35,10 +36,13 @@ class SafetensorsAdapters(TextualInversionLoaderMixin, StableDiffusionLoraLoader
     ) -> None:
         """Add a LoRA, with diffusers' arguments; ValueError for pickles."""
         _refuse_pickles(pretrained_model_name_or_path_or_dict, kwargs)
+        known = adapter_names(self)
         with readable_weights(str(kwargs.get("weight_name") or "the LoRA")):
             super().load_lora_weights(
                 pretrained_model_name_or_path_or_dict, adapter_name, **{**kwargs, "use_safetensors": True}
             )
+        file = _lora_file(pretrained_model_name_or_path_or_dict, kwargs)
+        remember_adapters(self, adapter_names(self) - known, file)
 
     def load_ip_adapter(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -79,6 +83,17 @@ class SafetensorsAdapters(TextualInversionLoaderMixin, StableDiffusionLoraLoader
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _lora_file(place: Any, arguments: dict[str, Any]) -> Path | None:
+    """Give the file on this machine that a LoRA is read from; None for one from elsewhere or from memory."""
+    if not isinstance(place, str | Path):
+        return None
+    file = Path(place, arguments.get("subfolder") or "", arguments.get("weight_name") or "")
+    if not file.is_dir():
+        return file if file.is_file() else None
+    inside = sorted(file.glob("*.safetensors"))
+    return inside[0] if len(inside) == 1 else None
 
 
 def _refuse_pickles(places: Any, arguments: dict[str, Any]) -> None:

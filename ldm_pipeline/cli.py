@@ -4,6 +4,7 @@ It knows no tensors; torch and diffusers are imported only once there is a check
 """
 
 import argparse
+import dataclasses
 import json
 import re
 import secrets
@@ -103,12 +104,22 @@ def parser() -> argparse.ArgumentParser:
         metavar="TYPE",
         help="float32, float16, bfloat16, or auto (default): bfloat16 where the hardware has it",
     )
+    draw.add_argument(
+        "--format", default="png", choices=("png", "webp", "jpeg"), help="of the files (default: png)"
+    )
+    draw.add_argument(
+        "--metadata",
+        default="full",
+        choices=("full", "public", "none"),
+        help="what the files tell: everything (default), all but prompts and names, or only that they are"
+        " generated",
+    )
 
     show = commands.add_parser(
-        "inspect", help="print what made a picture", description="Print a PNG file's recipe."
+        "inspect", help="print what made a picture", description="Print a picture file's recipe."
     )
     show.set_defaults(run=inspect)
-    show.add_argument("file", type=Path, help="a picture saved by this project")
+    show.add_argument("file", type=Path, help="a PNG, JPEG or WebP picture, of this project or another tool")
 
     change = commands.add_parser(
         "convert",
@@ -155,19 +166,25 @@ def generate(options: argparse.Namespace) -> int:
             guidance_scale=options.guidance_scale,
             seed=seed,
         )
-        for path in save_pictures(
-            output, options.out, pipeline=pipeline, image=image, mask_image=mask_image, lora=options.lora
-        ):
+        for path in save_pictures(output, options.out, metadata=options.metadata, format=options.format):
             print(path, flush=True)
     return 0
 
 
 def inspect(options: argparse.Namespace) -> int:
-    """Prints a picture's recipe as JSON."""
-    from ldm_pipeline.recipe import read_recipe
+    """Prints a picture's recipe, or what another tool wrote, as JSON; whose it is not goes to stderr."""
+    from ldm_pipeline.foreign import read_made_by
+    from ldm_pipeline.recipe import PictureRecipe
 
-    recipe = json.loads(read_recipe(options.file).to_json())
-    print(_printable(json.dumps(recipe, indent=2, sort_keys=True, ensure_ascii=False)))
+    found = read_made_by(options.file)
+    if isinstance(found, PictureRecipe):
+        told = json.loads(found.to_json())
+    else:
+        told = dataclasses.asdict(found)
+        unread = ", ".join(found.not_understood) or "nothing"
+        note = f"{found.tool}'s settings, as the file tells them, unchecked; not understood: {unread}"
+        print(f"ldm: note: {_one_line(note)}", file=sys.stderr)
+    print(_printable(json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False)))
     return 0
 
 

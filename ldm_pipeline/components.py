@@ -31,6 +31,7 @@ from ldm_pipeline.devices import checked_device, fastest_dtype
 from ldm_pipeline.ip_adapter import PictureEmbeddings
 from ldm_pipeline.request import GenerationDefaults, GenerationRequest
 from ldm_pipeline.unet_loading import load_unet
+from ldm_pipeline.weights import remember_origin
 
 LEFT_TO_DIFFUSERS = {
     "unet",
@@ -159,13 +160,14 @@ class LatentDiffusionComponents(
             chosen = {name: kwargs[name] for name in wanted if name in kwargs}
             folder = Path(cls.download(str(place), use_safetensors=True, **chosen))
         folders.check_model_index(folder, replaced=kwargs.keys())
-        own_scheduler = "scheduler" in kwargs
+        given = set(kwargs)
         with folders.one_line_errors(str(place)):
             if kwargs.keys().isdisjoint(LEFT_TO_DIFFUSERS) and isinstance(kwargs.get("dtype"), torch.dtype):
                 unet = load_unet(folder / "unet", dtype=kwargs["dtype"])
                 kwargs |= {} if unet is None else {"unet": unet}
             pipe = super().from_pretrained(str(folder), **kwargs)
-        pipe._adopt(folder, own_scheduler=own_scheduler)
+        pipe._adopt(folder, own_scheduler="scheduler" in given)
+        remember_origin({name: one for name, one in pipe.components.items() if name not in given}, folder)
         return pipe
 
     @classmethod
@@ -212,6 +214,7 @@ class LatentDiffusionComponents(
                 )
             pipe._adopt(folder, own_scheduler="scheduler" in kwargs)
         pipe.register_to_config(_name_or_path=str(file))
+        remember_origin({name: one for name, one in pipe.components.items() if name not in kwargs}, file)
         return pipe
 
     @classmethod

@@ -191,12 +191,21 @@ def model_hash(folder: Path) -> str:
     Model cards, generation defaults and `model_index.json` do not count, nor does the folder's own place.
     """
     digest = hashlib.sha256()
-    for name in sorted(ALLOWED_COMPONENTS):
-        for path in sorted(path for path in (folder / name).rglob("*") if path.is_file()):
-            status = path.stat()
-            content = _file_hash(path, status.st_mtime_ns, status.st_size)
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    for path in component_files(folder):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
     return digest.hexdigest()
+
+
+def component_files(folder: Path) -> list[Path]:
+    """List the files of a folder's components, in the order in which `model_hash` reads them."""
+    inside = [sorted((folder / name).rglob("*")) for name in sorted(ALLOWED_COMPONENTS)]
+    return [path for paths in inside for path in paths if path.is_file()]
+
+
+def file_hash(path: Path) -> str:
+    """Give the SHA-256 (64 hex digits) of a file's content; read again only when its size or time changes."""
+    status = path.stat()
+    return _file_hash(path, status.st_mtime_ns, status.st_size)
 
 
 @contextmanager

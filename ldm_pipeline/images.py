@@ -18,11 +18,12 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
+from ldm_pipeline.containers import LARGEST_PIXELS
+
 PictureInput = Image.Image | np.ndarray | Tensor | Sequence[Any]
 """One picture or a sequence: PIL, numpy (height width [channels]) or torch (channels height width)."""
 
 OPENED_FORMATS = ("PNG", "JPEG", "WEBP")
-LARGEST_PIXELS = 64 * 1024 * 1024
 
 SURELY = 0.03
 """Mask values this near to 0 or 1 count as 0 or 1: the black of a JPEG file is rarely 0."""

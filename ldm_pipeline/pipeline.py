@@ -18,9 +18,11 @@ from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 from torch import Generator, Tensor
 
 from ldm_pipeline.arguments import StepCallback, read_arguments, refuse_unknown, warn_of_no_effect
+from ldm_pipeline.call_record import record_call
 from ldm_pipeline.images import PictureInput
 from ldm_pipeline.prompt_rows import PromptInput
 from ldm_pipeline.prompt_syntax import LongPrompt, PromptSyntax
+from ldm_pipeline.recipe import PictureRecipe
 from ldm_pipeline.request import Blend, GenerationRequest
 from ldm_pipeline.stages import LatentDiffusionStages
 
@@ -33,6 +35,11 @@ class LatentDiffusionPipelineOutput(StableDiffusionPipelineOutput):
     """One per picture; None when the call was given a generator, or latents and no seed."""
     request: GenerationRequest | None = None
     """Every setting, defaults filled in; `request.to_arguments()` are arguments for the same pictures."""
+    recipes: Sequence[PictureRecipe] | None = None
+    """What made each picture, for any `output_type`; weights are hashed when one is first asked for.
+
+    PIL pictures hold their own (`images[i].recipe`) and write it into PNG, JPEG and WebP files when saved.
+    """
 
 
 class LatentDiffusionPipeline(LatentDiffusionStages):
@@ -183,11 +190,13 @@ class LatentDiffusionPipeline(LatentDiffusionStages):
         )
         warn_of_no_effect(asked.request, self.known_words, has_guider=guider is not None)
         with self._remember(asked.request, cross_attention_kwargs):
+            record = record_call(self, asked, image=image, mask_image=mask_image)
             scheduler, steps = self.prepare_scheduler(asked)
             conditioning, pictures = self.encode(asked), self.encode_pictures(asked)
             start = self.prepare_start(asked, scheduler, steps)
             final = self.denoise(asked, scheduler, start, conditioning, pictures)
             drawn, blocked = self.decode(asked, final)
+            drawn, recipes = record.with_recipes(drawn)
         self.maybe_free_model_hooks()
 
         if not return_dict:
@@ -197,6 +206,7 @@ class LatentDiffusionPipeline(LatentDiffusionStages):
             nsfw_content_detected=blocked,
             seeds=asked.request.seeds or None,
             request=asked.request,
+            recipes=recipes,
         )
 
 

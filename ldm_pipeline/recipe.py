@@ -1,79 +1,56 @@
-"""A picture's recipe, everything that made it, <-> the metadata of its PNG file.
+"""A picture's recipe, everything that made it, <-> canonical JSON.
 
-It does not know how pictures are drawn. What it reads is not trusted: no path or address comes out of it.
+It does not know how pictures are drawn, nor where a recipe lies in a file. What it reads is not trusted: no
+path or address comes out of it.
 """
 
 import dataclasses
 import hashlib
 import json
-import math
-import os
-import re
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from ldm_pipeline.prompt_rows import NegativeRow, PromptRow, row_text
+from ldm_pipeline.prompt_rows import NegativeRow, PromptRow, row_text, row_texts
+from ldm_pipeline.recipe_parts import (
+    GeneratorRecord,
+    InputRecord,
+    LoraRecord,
+    RecipeError,
+    RegionRecord,
+    check,
+    check_config,
+    check_entries,
+    check_hash,
+    check_name,
+    check_number,
+    check_text,
+    check_whole,
+    json_value,
+    read_json,
+    short,
+    write_json,
+)
 from ldm_pipeline.request import GenerationRequest, check_seed
 
-SCHEMA = "ldm_recipe/1"
-CHUNK = "ldm_recipe"
+SCHEMA = "ldm_recipe/2"
+FIRST_SCHEMA = "ldm_recipe/1"
 LARGEST_RECIPE_CHARACTERS = 1_000_000
-LONGEST_NAME = 200
-LIBRARIES = ("ldm-pipeline", "diffusers", "torch", "transformers", "numpy", "pillow")
-
-# What A1111's web interface, and the tools that read its texts, call our schedulers and their noise levels;
-# with a few names that only the others know.
-SAMPLER_NAMES = {
-    "DDIMScheduler": "DDIM",
-    "DEISMultistepScheduler": "DEIS",
-    "DPMSolverSDEScheduler": "DPM++ SDE",
-    "EDMEulerScheduler": "Euler",
-    "EulerAncestralDiscreteScheduler": "Euler a",
-    "EulerDiscreteScheduler": "Euler",
-    "FlowMatchEulerDiscreteScheduler": "Euler",
-    "FlowMatchHeunDiscreteScheduler": "Heun",
-    "HeunDiscreteScheduler": "Heun",
-    "KDPM2AncestralDiscreteScheduler": "DPM2 a",
-    "KDPM2DiscreteScheduler": "DPM2",
-    "LCMScheduler": "LCM",
-    "LMSDiscreteScheduler": "LMS",
-    "UniPCMultistepScheduler": "UniPC",
+MOST_PICTURES = 1_000_000
+LIBRARIES = ("ldm-pipeline", "diffusers", "torch", "transformers", "numpy", "pillow", "peft")
+LARGEST_SETTINGS: dict[str, float] = {
+    "num_images_per_prompt": MOST_PICTURES,
+    "height": 65_536,
+    "width": 65_536,
+    "padding_mask_crop": 65_536,
+    "clip_skip": 1_000,
+    "guidance_scale": 1e6,
 }
-DPM_DEFAULTS = {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint"}
-SDE = {**DPM_DEFAULTS, "algorithm_type": "sde-dpmsolver++"}
-SAMPLERS_BY_CONFIG: list[tuple[str, dict[str, Any], str]] = [
-    ("DPMSolverMultistepScheduler", DPM_DEFAULTS, "DPM++ 2M"),
-    ("DPMSolverMultistepScheduler", SDE, "DPM++ 2M SDE"),
-    ("DPMSolverMultistepScheduler", {**SDE, "solver_type": "heun"}, "DPM++ 2M SDE Heun"),
-    ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}, "DPM++ 3M SDE"),
-    ("DPMSolverSinglestepScheduler", DPM_DEFAULTS, "DPM++ 2S"),
-    ("PNDMScheduler", {"skip_prk_steps": True}, "PLMS"),
-]
-"""Class, what its config has to say, and name. What is none of these has no name there but its class."""
-AUTOMATIC_IS_SPACED = {
-    *("DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE", "DPM++ SDE", "DPM2", "DPM2 a"),
-}
-"""Samplers whose schedule type "Automatic" is Karras or Exponential; others' is the model's own levels."""
-SCHEDULE_TYPES = {
-    "use_karras_sigmas": "Karras",
-    "use_exponential_sigmas": "Exponential",
-    "use_beta_sigmas": "Beta",
-}
-# A config that was taken over from another scheduler may hold options that its class does not read.
-READ_NO_SCHEDULE_TYPE = (
-    *("CMStochasticIterative", "CogVideoXDDIM", "CosineDPM", "DDIM", "DDPM", "EDM", "EulerAncestral"),
-    *("FlowMatchHeun", "LCM", "PNDM", "TCD"),
-)
-READ_NO_TIMESTEP_SPACING = ("CMStochasticIterative", "CosineDPM", "DPMSolverSinglestep", "EDM", "FlowMatch")
-
-
-class RecipeError(ValueError):
-    """A file holds no recipe, or one that breaks the schema."""
+"""Bounds of a request in a recipe, so that nobody is made to draw a picture that no memory holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,51 +64,68 @@ class PictureRecipe:
     model: str = ""
     """The model's name, never its path."""
     model_hash: str = ""
-    """SHA-256 of the weights, hexadecimal; "" where the pipeline came from no folder."""
-    lora: str = ""
-    """The LoRA file's name, never its path; "" for none."""
-    lora_hash: str = ""
-    """SHA-256 of the LoRA file, hexadecimal."""
+    """SHA-256 of the weights as the folder or file has them, or of the networks in memory where they came
+    from none, hexadecimal, whatever `dtypes` they were loaded in; "" where they changed since the call."""
+    loras: tuple[LoraRecord, ...] = ()
+    """The LoRAs that acted."""
+    lora_scale: float | None = None
+    """What `cross_attention_kwargs` multiplied their weights by; None: nothing."""
     scheduler: str = ""
     """The scheduler's class name."""
     scheduler_config: Mapping[str, Any] = field(default_factory=dict)
     """The scheduler's configuration: JSON values, infinities as text."""
-    image_hash: str = ""
-    """SHA-256 of the input picture's pixels, hexadecimal; "" for a run that started from noise."""
-    mask_hash: str = ""
-    """SHA-256 of the mask's pixels, hexadecimal; "" for none."""
+    guider: str = ""
+    """Class name of diffusers' guider, in place of `guidance_scale`; "" for none."""
+    guider_config: Mapping[str, Any] = field(default_factory=dict)
+    """The guider's configuration, as the scheduler's."""
+    regions: tuple[RegionRecord, ...] = ()
+    """Phrases that acted in parts of the picture."""
+    generator: GeneratorRecord | None = None
+    """What drew the noise, where no seed did."""
+    inputs: tuple[InputRecord, ...] = ()
+    """Pictures and tensors that were given, by hash; several of one name are one per row or per picture."""
+    unrecorded: tuple[str, ...] = ()
+    """Names of what acted on the picture and no recipe can hold, e.g. a callback."""
+    withheld: tuple[str, ...] = ()
+    """Names of what the writer left out of a public recipe."""
     device: str = ""
     """Kind of device, e.g. "cpu" or "cuda"."""
-    dtype: str = ""
-    """Number type of the network's weights, e.g. "float32"."""
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    """Network -> number type that it computed in, e.g. {"unet": "float32"}."""
     threads: int = 0
     """CPU threads; results on one and on two threads may differ in the last bit."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What else decides the last bits: machine, the CPU's capability or the GPU's name, kernels."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Library name -> version."""
     pixels_hash: str = ""
-    """SHA-256 of this picture's pixels, hexadecimal."""
+    """SHA-256 of this picture's pixels, hexadecimal; "" for a result that is no PIL picture."""
 
     def __post_init__(self) -> None:
         """Check every field; a wrong one is a one-line RecipeError."""
-        _check(isinstance(self.picture, int) and 0 <= self.picture < 1_000_000, "picture", self.picture)
-        for name in ("model", "lora", "scheduler", "device", "dtype"):
+        check_whole("picture", self.picture, MOST_PICTURES)
+        for name in ("model", "scheduler", "guider", "device"):
+            check_name(name, getattr(self, name))
+        for name in ("model_hash", "pixels_hash"):
+            check_hash(name, getattr(self, name))
+        check_entries("loras", self.loras, LoraRecord)
+        check_entries("regions", self.regions, RegionRecord)
+        check_entries("inputs", self.inputs, InputRecord)
+        if self.lora_scale is not None:
+            check_number("lora_scale", self.lora_scale, -1e6, 1e6)
+        for name in ("unrecorded", "withheld"):
+            check_entries(name, getattr(self, name), str)
+            for entry in getattr(self, name):
+                check_name(name, entry)
+        check(isinstance(self.generator, GeneratorRecord | None), "generator", self.generator)
+        check_whole("threads", self.threads, MOST_PICTURES)
+        for name in ("scheduler_config", "guider_config", "dtypes", "environment", "versions"):
             value = getattr(self, name)
-            _check(
-                isinstance(value, str) and len(value) <= LONGEST_NAME and value == plain_name(value),
-                name,
-                value,
-            )
-        for name in ("model_hash", "lora_hash", "image_hash", "mask_hash", "pixels_hash"):
-            value = getattr(self, name)
-            _check(
-                isinstance(value, str) and re.fullmatch(r"([0-9a-f]{64})?", value) is not None, name, value
-            )
-        _check(isinstance(self.threads, int) and 0 <= self.threads < 1_000_000, "threads", self.threads)
-        _check(isinstance(self.scheduler_config, Mapping), "scheduler_config", self.scheduler_config)
-        _check(isinstance(self.versions, Mapping), "versions", self.versions)
-        for library, number in self.versions.items():
-            short = isinstance(number, str) and len(number) <= LONGEST_NAME and len(library) <= LONGEST_NAME
-            _check(short, "versions", {library: number})
+            check(isinstance(value, Mapping), name, value)
+            check_config(name, value)
+        for name in ("dtypes", "environment", "versions"):
+            check(all(isinstance(entry, str) for entry in getattr(self, name).values()), name, "no text")
+        _check_request(self.request)
         if self.seed is not None:
             check_seed(self.seed)
 
@@ -150,130 +144,107 @@ class PictureRecipe:
         """This picture's own negative prompt."""
         return self._text_of(self.request.negative_prompts)
 
+    @property
+    def dtype(self) -> str:
+        """Number type of the UNet, e.g. "float32"."""
+        return self.dtypes.get("unet", "")
+
+    @property
+    def needs(self) -> tuple[InputRecord, ...]:
+        """What it takes to draw the picture again beside the model and this recipe; empty: nothing."""
+        masks = [
+            InputRecord(name=f"mask of region {number}", hash=region.mask_hash)
+            for number, region in enumerate(self.regions)
+            if region.mask_hash
+        ]
+        loras = [InputRecord(name=f"lora {lora.name}"[:200], hash=lora.hash) for lora in self.loras]
+        weights = ["lora weights by layer"] if any(lora.uneven for lora in self.loras) else []
+        missing = [InputRecord(name=name) for name in (*weights, *self.unrecorded, *self.withheld)]
+        return (*self.inputs, *masks, *loras, *missing)
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the model and this recipe are enough to draw the picture again."""
+        return not self.needs
+
+    def hashes_of(self, name: str) -> tuple[str, ...]:
+        """The hashes of the inputs of one name, e.g. "image", in their order; empty: none was given."""
+        return tuple(entry.hash for entry in self.inputs if entry.name == name)
+
     def _text_of(self, rows: Sequence[PromptRow | NegativeRow]) -> str:
         row = self.picture // self.request.num_images_per_prompt
         return row_text(rows[row]) if row < len(rows) else ""
 
+    def public(self) -> "PictureRecipe":
+        """This recipe without what a picture's maker may want to keep: texts, LoRAs, inputs, the machine.
+
+        Only this picture's seed stays of the request's, and hashes go with the names: a hash of a guessed
+        text or of a known picture would tell whether the guess is right.
+        """
+        request = self.request
+        kept_back = {
+            "prompt": request.prompts,
+            "negative_prompt": any(row_texts(request.negative_prompts)),
+            "regions": self.regions,
+            "loras": self.loras,
+            "inputs": self.inputs,
+        }
+        alone = replace(
+            request,
+            prompts=(),
+            negative_prompts=(),
+            seeds=() if self.seed is None else (self.seed,),
+            num_images_per_prompt=1,
+        )
+        ours = {name: number for name, number in self.versions.items() if name == LIBRARIES[0]}
+        return PictureRecipe(
+            request=alone,
+            model=self.model,
+            model_hash=self.model_hash,
+            scheduler=self.scheduler,
+            scheduler_config=self.scheduler_config,
+            guider=self.guider,
+            guider_config=self.guider_config,
+            generator=self.generator,
+            unrecorded=self.unrecorded,
+            withheld=tuple(name for name, value in kept_back.items() if value) or self.withheld,
+            versions=ours,
+            pixels_hash=self.pixels_hash,
+        )
+
     def to_json(self) -> str:
-        """Canonical JSON: one line, keys sorted, every field, and this picture's prompt and seed."""
-        plain = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        """Canonical JSON: one line, keys sorted, every field, and for readers what follows from them."""
+        plain = {entry.name: _plain(getattr(self, entry.name)) for entry in dataclasses.fields(self)}
         plain |= {"schema": SCHEMA, "request": json.loads(self.request.to_json())}
         plain |= {"seed": self.seed, "prompt": self.prompt, "negative_prompt": self.negative_prompt}
-        plain |= {
-            "versions": dict(self.versions),
-            "scheduler_config": json_value(dict(self.scheduler_config)),
-        }
-        return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        plain |= {"needs": _plain(self.needs), "replayable": self.replayable}
+        return write_json(plain)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Reads what `to_json` wrote; RecipeError for anything else, however it was damaged."""
-        if len(text) > LARGEST_RECIPE_CHARACTERS:
-            raise RecipeError(
-                f"the recipe has {len(text)} characters; at most {LARGEST_RECIPE_CHARACTERS} are read"
-            )
-        try:
-            plain = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise RecipeError(f"the recipe is not JSON: {error}") from None
-        if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
-            found = plain.get("schema") if isinstance(plain, dict) else type(plain).__name__
-            raise RecipeError(f"the recipe's schema is {_short(found)}; this version reads {SCHEMA!r}")
-        for_readers = ("schema", "seed", "prompt", "negative_prompt")
+        """Reads what `to_json` wrote, of this schema or the first; RecipeError for anything else."""
+        plain = read_json(text, largest=LARGEST_RECIPE_CHARACTERS)
+        found = plain.get("schema") if isinstance(plain, dict) else type(plain).__name__
+        if not isinstance(plain, dict) or found not in (SCHEMA, FIRST_SCHEMA):
+            raise RecipeError(f"the recipe's schema is {short(found)}; this version reads {SCHEMA!r}")
+        for_readers = ("schema", "seed", "prompt", "negative_prompt", "needs", "replayable")
         fields: dict[str, Any] = {name: value for name, value in plain.items() if name not in for_readers}
+        if found == FIRST_SCHEMA:
+            fields = _from_first_schema(fields)
         known = {entry.name for entry in dataclasses.fields(cls)}
         for name in fields:
             if name not in known:
-                raise RecipeError(f"the recipe's field {_short(name)} is unknown in {SCHEMA}")
+                raise RecipeError(f"the recipe's field {short(name)} is unknown in {found}")
         if not isinstance(fields.get("request"), dict):
             raise RecipeError("the recipe holds no request")
         try:
             request = GenerationRequest.from_json(json.dumps(fields["request"]))
-            return cls(**{**fields, "request": request})
+            parts = {name: _read_part(name, fields[name]) for name in PARTS if name in fields}
+            return cls(**{**fields, **parts, "request": request})
         except RecipeError:
             raise
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise RecipeError(f"the recipe breaks its schema: {_short(str(error))}") from None
-
-
-def read_recipe(path: str | os.PathLike[str]) -> PictureRecipe:
-    """Reads the recipe from a PNG file; the pixels are not decoded.
-
-    Raises:
-        RecipeError: when the file is no PNG, carries no recipe, or one that breaks the schema.
-        OSError: when the file cannot be read.
-    """
-    name = os.path.basename(os.fspath(path))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with Image.open(path, formats=["PNG"]) as picture:
-                text = picture.info.get(CHUNK)
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
-        raise
-    except Exception as error:  # a foreign file may break Pillow's reader in any way
-        raise RecipeError(f"{name} is not a PNG picture that can be read: {_short(str(error))}") from None
-    if not isinstance(text, str):
-        raise RecipeError(f"{name} carries no recipe; only PNG files saved by this project do")
-    return PictureRecipe.from_json(text)
-
-
-def png_metadata(recipe: PictureRecipe) -> PngImagePlugin.PngInfo:
-    """The recipe as PNG chunks: iTXt `ldm_recipe`, which counts, and tEXt `parameters` for other tools."""
-    info = PngImagePlugin.PngInfo()
-    info.add_itxt(CHUNK, recipe.to_json())
-    info.add_text("parameters", parameters_text(recipe))
-    return info
-
-
-def parameters_text(recipe: PictureRecipe) -> str:
-    """The recipe in the form of A1111's web interface: prompt, negative prompt, and a line "Steps: ..."."""
-    request = recipe.request
-    fields: dict[str, object] = {
-        "Steps": request.num_inference_steps,
-        "Sampler": sampler_name(recipe),
-        "Schedule type": schedule_type(recipe),
-        "CFG scale": f"{request.guidance_scale:g}",
-        "Seed": recipe.seed,
-        "Size": f"{request.width}x{request.height}" if request.width and request.height else None,
-        "Model hash": recipe.model_hash[:10],
-        "Model": recipe.model.replace(",", " "),
-        "Denoising strength": None if request.strength is None else f"{request.strength:g}",
-        "Version": f"ldm-pipeline {recipe.versions.get('ldm-pipeline', '')}".strip(),
-    }
-    lines = [recipe.prompt]
-    if recipe.negative_prompt:
-        lines.append(f"Negative prompt: {recipe.negative_prompt}")
-    lines.append(", ".join(f"{name}: {value}" for name, value in fields.items() if value not in (None, "")))
-    return "\n".join(lines)
-
-
-def sampler_name(recipe: PictureRecipe) -> str:
-    """A1111's name of the scheduler; its class name where A1111 has none."""
-    config = {**DPM_DEFAULTS, **recipe.scheduler_config}
-    for class_name, wanted, name in SAMPLERS_BY_CONFIG:
-        if class_name == recipe.scheduler and all(config.get(key) == value for key, value in wanted.items()):
-            return name
-    return SAMPLER_NAMES.get(recipe.scheduler, recipe.scheduler)
-
-
-def schedule_type(recipe: PictureRecipe) -> str | None:
-    """A1111's name of how noise levels are spaced, as it writes it since 1.9; None where it has none."""
-    scheduler, config, request = recipe.scheduler, recipe.scheduler_config, recipe.request
-    if not scheduler or request.timesteps or request.sigmas:
-        return None
-    if not scheduler.startswith(READ_NO_SCHEDULE_TYPE):
-        for option, name in SCHEDULE_TYPES.items():
-            if config.get(option):
-                return name
-    if scheduler.startswith("EDM"):
-        return "Exponential" if config.get("sigma_schedule") == "exponential" else "Karras"
-    if scheduler == "DPMSolverMultistepScheduler" and config.get("use_lu_lambdas"):
-        return None
-    reads_spacing = not scheduler.startswith(READ_NO_TIMESTEP_SPACING) and not config.get("use_flow_sigmas")
-    if reads_spacing and config.get("timestep_spacing") == "trailing":
-        return "SGM Uniform"
-    return "Uniform" if sampler_name(recipe) in AUTOMATIC_IS_SPACED else "Automatic"
+        except (TypeError, ValueError, OverflowError, RecursionError, AttributeError) as error:
+            raise RecipeError(f"the recipe breaks its schema: {short(error)}") from None
 
 
 def pixels_hash(picture: Image.Image) -> str:
@@ -282,47 +253,89 @@ def pixels_hash(picture: Image.Image) -> str:
     return hashlib.sha256(head + picture.tobytes()).hexdigest()
 
 
+@cache
+def _installed(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""
+
+
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that a picture depends on; one that is not installed is left out."""
-    found = {}
-    for library in LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {library: _installed(library) for library in LIBRARIES if _installed(library)}
 
 
-def plain_name(text: str) -> str:
-    """The last part of a path, or the text itself, without what could be read as a path or an address."""
-    return re.sub(r"[\x00-\x1f:]", "_", re.split(r"[/\\]", text.rstrip("/\\"))[-1])[:LONGEST_NAME]
+def _plain(value: Any) -> Any:
+    """A field as JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    return json_value(value) if isinstance(value, Mapping) else value
 
 
-def json_value(value: Any) -> Any:
-    """A configuration value as JSON: tuples and arrays as lists, infinities and foreign things as text."""
-    if isinstance(value, Mapping):
-        return {str(name): json_value(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_value(entry) for entry in value]
-    if (
-        value is None
-        or isinstance(value, bool | int | str)
-        or (isinstance(value, float) and math.isfinite(value))
-    ):
-        return value
-    as_list = getattr(value, "tolist", None)
-    return json_value(as_list()) if as_list is not None else str(value)
+def _lora(plain: Any) -> LoraRecord:
+    return LoraRecord(**plain)
 
 
-def _check(holds: bool, name: str, value: object) -> None:
-    if not holds:
-        raise RecipeError(f"the recipe's {name} is {_short(value)}, which its schema does not allow")
+def _region(plain: Any) -> RegionRecord:
+    box = plain.get("box")
+    return RegionRecord(**{**plain, "box": tuple(box) if isinstance(box, list) else box})
 
 
-def _short(value: object) -> str:
-    text = repr(value) if not isinstance(value, str) else value
-    return " ".join(text.split())[:120]
+def _input(plain: Any) -> InputRecord:
+    return InputRecord(**plain)
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not allowed")
+def _text(plain: Any) -> str:
+    return plain
+
+
+PARTS: dict[str, Callable[[Any], Any]] = {
+    "loras": _lora,
+    "regions": _region,
+    "inputs": _input,
+    "unrecorded": _text,
+    "withheld": _text,
+    "generator": lambda plain: None if plain is None else GeneratorRecord(**plain),
+}
+"""How fields that are no plain values are read; all but the generator are lists."""
+
+
+def _read_part(name: str, value: Any) -> Any:
+    read = PARTS[name]
+    if name == "generator":
+        return read(value)
+    check(isinstance(value, list), name, value)
+    return tuple(read(entry) for entry in value)
+
+
+def _from_first_schema(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of ldm_recipe/1, where there was one LoRA, and one picture and mask, as they are called now."""
+    old = ("lora", "lora_hash", "image_hash", "mask_hash", "dtype")
+    for name in old:
+        check(isinstance(fields.get(name, ""), str), name, fields.get(name))
+    given = {name: fields.get(name, "") for name in old}
+    names = {"image_hash": "image", "mask_hash": "mask_image"}
+    return {
+        **{name: value for name, value in fields.items() if name not in old},
+        "loras": [{"name": given["lora"], "hash": given["lora_hash"]}] if given["lora"] else [],
+        "inputs": [{"name": new, "hash": given[name]} for name, new in names.items() if given[name]],
+        "dtypes": {"unet": given["dtype"]} if given["dtype"] else {},
+    }
+
+
+def _check_request(request: GenerationRequest) -> None:
+    """Bound what a request leaves open: lengths of texts, counts and sizes."""
+    for name in ("prompts", "negative_prompts", "seeds", "timesteps", "sigmas"):
+        rows = getattr(request, name) or ()
+        check(len(rows) <= MOST_PICTURES, f"request's {name}", f"a list of {len(rows)}")
+    for text in row_texts([*request.prompts, *request.negative_prompts]):
+        check_text("request's prompts", text)
+    for name, largest in LARGEST_SETTINGS.items():
+        value = getattr(request, name)
+        if value is not None:
+            check_number(f"request's {name}", value, 0, largest)
+    if request.scheduler is not None:
+        check_name("request's scheduler", request.scheduler)

@@ -17,12 +17,17 @@ PACKAGES = ("ldm_pipeline", "training")
 # A room is a module or a sub-package; it imports rooms on lower floors only. `__init__` is the front door.
 FLOORS = {
     "ldm_pipeline": {
-        9: ["__main__"],
-        8: ["cli"],
-        7: ["loading", "saving", "convert"],
-        6: ["pipeline"],
-        5: ["stages"],
-        4: ["arguments", "components"],
+        14: ["__main__"],
+        13: ["cli"],
+        12: ["cli_reproduce"],
+        11: ["cli_generate", "reproduce"],
+        10: ["replay"],
+        9: ["loading", "saving", "convert"],
+        8: ["pipeline"],
+        7: ["call_record"],
+        6: ["drawn", "foreign"],
+        5: ["stages", "picture_files"],
+        4: ["arguments", "components", "parameters"],
         3: [
             "adapters",
             "single_file",
@@ -34,10 +39,10 @@ FLOORS = {
             "regions",
             "step_cache",
         ],
-        2: ["request", "text"],
+        2: ["request", "text", "weights"],
         1: ["tokens", "noise", "images", "guidance", "schedulers", "folder", "judge", "turns", "calls"]
-        + ["network", "devices", "attention", "unet_loading"],
-        0: ["prompt_rows", "prompt_syntax"],
+        + ["network", "devices", "attention", "unet_loading", "xmp", "terminal"],
+        0: ["prompt_rows", "prompt_syntax", "containers", "recipe_parts"],
     },
     "training": {
         9: ["__main__"],

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ldm_pipeline.cli import EXIT_BAD_INPUT, main
 from ldm_pipeline.devices import fastest_dtype
-from ldm_pipeline.recipe import read_recipe
+from ldm_pipeline.picture_files import read_recipe
+from ldm_pipeline.recipe import pixels_hash
 from tests import tiny
 
 
@@ -104,7 +105,8 @@ def test_a_picture_and_a_mask_are_starts(ldm, tmp_path: Path):
     kept = opened(tmp_path / path).crop((32, 0, 64, 48))
     assert status == 0 and kept.tobytes() == Image.new("RGB", (32, 48), "navy").tobytes()
     recipe = read_recipe(tmp_path / path)
-    assert len(recipe.image_hash) == len(recipe.mask_hash) == 64
+    assert recipe.hashes_of("image") == (pixels_hash(opened(tmp_path / "start.png")),)
+    assert recipe.hashes_of("mask_image") == (pixels_hash(opened(tmp_path / "mask.png").convert("RGB")),)
 
 
 def test_a_lora_changes_the_picture_and_stands_in_its_recipe_by_hash(ldm, tmp_path: Path):
@@ -115,10 +117,20 @@ def test_a_lora_changes_the_picture_and_stands_in_its_recipe_by_hash(ldm, tmp_pa
     assert (status, errors) == (0, [])
     assert opened(tmp_path / changed).tobytes() != opened(tmp_path / plain).tobytes()
     recipe = read_recipe(tmp_path / changed)
-    assert recipe.lora == "pytorch_lora_weights.safetensors"
-    assert recipe.lora_hash == hashlib.sha256(lora.read_bytes()).hexdigest()
+    (record,) = recipe.loras
+    assert (record.name, record.weight) == ("pytorch_lora_weights.safetensors", 1.0)
+    assert record.hash == hashlib.sha256(lora.read_bytes()).hexdigest()
     assert str(tmp_path) not in recipe.to_json()
-    assert (read_recipe(tmp_path / plain).lora, read_recipe(tmp_path / plain).lora_hash) == ("", "")
+    assert read_recipe(tmp_path / plain).loras == ()
+
+
+def test_files_tell_as_much_as_they_are_told_to(ldm, tmp_path: Path):
+    words = ("red car", "--seed", "7", "--out", ".", "--steps", "1")
+    _, (public,), _ = ldm(*words, "--metadata", "public", "--format", "webp")
+    _, (nothing,), _ = ldm(*words, "--metadata", "none", "--format", "jpeg")
+    assert (public, nothing) == ("picture-7.webp", "picture.jpg")
+    assert read_recipe(tmp_path / public).seed == 7
+    assert b"red car" not in (tmp_path / public).read_bytes() + (tmp_path / nothing).read_bytes()
 
 
 def test_without_a_seed_each_run_draws_another_picture_and_records_its_seed(ldm, tmp_path: Path):
@@ -160,6 +172,8 @@ def test_unknown_words_are_named_once(ldm):
         ("--device abacus", "abacus"),
         ("--dtype float7", "float7"),
         ("--out text.png", "text.png"),
+        ("--format gif", "--format"),
+        ("--metadata some", "--metadata"),
         ("--no-such-flag", "--no-such-flag"),
         ("--neg umbrella", "--neg"),
         ("unquoted words", "unquoted"),
@@ -222,6 +236,21 @@ def test_inspect_prints_the_recipe(ldm, tmp_path: Path, capsys: pytest.CaptureFi
         assert main(["inspect", name]) == EXIT_BAD_INPUT
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("ldm: error: ") and name in line
+
+
+def test_inspect_prints_another_tools_settings_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", "a \x1b[31m car\nSteps: 20, Sampler: Euler a, Seed: 7, Hires steps: 3")
+    Image.new("RGB", (8, 8)).save(tmp_path / "other.png", pnginfo=info)
+    assert main(["inspect", str(tmp_path / "other.png")]) == 0
+    printed = capsys.readouterr()
+    record = json.loads(printed.out)
+    assert (record["tool"], record["seed"], record["steps"], record["sampler"]) == ("A1111", 7, 20, "Euler a")
+    (note,) = printed.err.splitlines()
+    assert "A1111's settings" in note and note.endswith("not understood: Hires steps")
+    assert "\x1b" not in printed.out
 
 
 def test_packages_that_the_bundled_model_does_not_need_are_not_imported(tmp_path: Path):

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ldm_pipeline.recipe import PictureRecipe, pixels_hash, read_recipe
+from ldm_pipeline.picture_files import Metadata, PictureFormat, read_recipe
+from ldm_pipeline.recipe import PictureRecipe, pixels_hash
 from ldm_pipeline.request import GenerationRequest
 from ldm_pipeline.saving import SavingError, file_stem, save_pictures, write_pictures
 
@@ -96,16 +97,43 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_picture_that_started_from_pictures_is_saved_with_their_hashes_or_not_at_all(
-    flow_pipe, tmp_path: Path
-):
-    start, mask = Image.new("RGB", (64, 64), "navy"), Image.new("L", (64, 64), "white")
+def test_a_calls_pictures_are_saved_with_what_they_started_from(flow_pipe, tmp_path: Path):
+    start, mask = Image.new("RGB", (64, 64), "navy"), Image.new("RGB", (64, 64), "white")
     output = flow_pipe("a car", image=start, mask_image=mask, num_inference_steps=2, seed=1)
-    calls: list[tuple[dict[str, Any], str]] = [({}, "image"), ({"image": start}, "mask_image")]
-    for given, missing in calls:
-        with pytest.raises(ValueError, match=f"^{missing} is missing") as caught:
-            save_pictures(output, tmp_path / "new", pipeline=flow_pipe, **given)
-        assert "\n" not in str(caught.value) and not (tmp_path / "new").exists()
-    (path,) = save_pictures(output, tmp_path, pipeline=flow_pipe, image=start, mask_image=mask)
+    (path,) = save_pictures(output, tmp_path)
     recipe = read_recipe(path)
-    assert (recipe.image_hash, recipe.mask_hash) == (pixels_hash(start), pixels_hash(mask))
+    assert recipe == output.recipes[0]
+    assert recipe.hashes_of("image") == (pixels_hash(start),)
+    assert recipe.hashes_of("mask_image") == (pixels_hash(mask),)
+
+
+def test_arrays_are_not_saved(flow_pipe, tmp_path: Path):
+    output = flow_pipe("a car", num_inference_steps=2, seed=1, output_type="np")
+    with pytest.raises(ValueError, match="no PIL pictures") as caught:
+        save_pictures(output, tmp_path / "new")
+    assert "\n" not in str(caught.value) and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_formats_and_metadata(format: PictureFormat, flow_pipe, tmp_path: Path):
+    output = flow_pipe("a car", num_inference_steps=2, seed=1)
+    ending = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}[format]
+    words: list[Metadata] = ["full", "public", "none"]
+    paths = [save_pictures(output, tmp_path, format=format, metadata=word)[0] for word in words]
+    assert [path.name for path in paths] == [
+        f"{stem}{ending}" for stem in ("a-car-1", "picture-1", "picture")
+    ]
+    assert [b"a car" in path.read_bytes() for path in paths] == [True, False, False]
+    assert read_recipe(paths[0]) == output.recipes[0]
+    assert read_recipe(paths[1]) == output.recipes[0].public()
+    for path in paths:
+        assert opened(path).size == (64, 64)
+        assert format == "jpeg" or opened(path).tobytes() == output.images[0].tobytes()
+
+
+@pytest.mark.parametrize("keywords", [{"format": "gif"}, {"metadata": "some"}], ids=str)
+def test_unknown_words_are_one_line(keywords: dict[str, Any], flow_pipe, tmp_path: Path):
+    output = flow_pipe("a car", num_inference_steps=1, seed=1)
+    with pytest.raises(ValueError, match="unknown: use one of") as caught:
+        save_pictures(output, tmp_path / "new", **keywords)
+    assert "\n" not in str(caught.value) and not (tmp_path / "new").exists()
