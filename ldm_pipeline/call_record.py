@@ -134,9 +134,9 @@ def record_call(pipeline: Any, asked: Asked, *, image: Any, mask_image: Any) -> 
             "model": model_name(str(pipeline.name_or_path or "")),
             "lora_scale": float(scale) if scale is not None and adapters else None,
             "scheduler": type(pipeline.scheduler).__name__,
-            "scheduler_config": _config(pipeline.scheduler),
+            "scheduler_config": configuration(pipeline.scheduler),
             "guider": "" if asked.guider is None else type(asked.guider).__name__,
-            "guider_config": {} if asked.guider is None else _config(asked.guider),
+            "guider_config": {} if asked.guider is None else configuration(asked.guider),
             "regions": tuple(map(_region, asked.regions)),
             "unrecorded": _unrecorded(pipeline, asked),
             "device": asked.device.type,
@@ -251,7 +251,8 @@ def _region(region: Region) -> RegionRecord:
     )
 
 
-def _config(configured: Any) -> dict[str, Any]:
+def configuration(configured: Any) -> dict[str, Any]:
+    """Give a scheduler's or guider's configuration as JSON values."""
     config = {name: value for name, value in configured.config.items() if not name.startswith("_")}
     return json_value(config)
 

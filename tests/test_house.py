@@ -72,6 +72,7 @@ TESTED_ELSEWHERE = {
     "training/evaluation/results.py": "test_report",
     "training/estimate.py": "test_commands, as --dry-run",
     "training/options.py": "test_commands",
+    "ldm_pipeline/cli_generate.py": "test_cli, and test_cli_reproduce for --from",
 }
 # Tests of what several modules do together.
 OF_NO_MODULE = {

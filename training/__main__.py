@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from ldm_pipeline.cli import OneLineParser
+from ldm_pipeline.terminal import OneLineParser
 
 PARTS = {
     "scenes": "render the recipe's pictures",

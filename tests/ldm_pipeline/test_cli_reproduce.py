@@ -1,0 +1,109 @@
+"""`ldm reproduce` and `ldm generate --from`: Python -> PNG -> command line -> PNG ends bit for bit."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ldm_pipeline import LatentDiffusionPipeline, read_recipe, save_pictures
+from ldm_pipeline.cli import main
+from ldm_pipeline.recipe import pixels_hash
+
+
+@pytest.fixture
+def ldm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs `ldm` in an empty folder; returns exit status, printed lines and error lines."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, list[str], list[str]]:
+        try:
+            status = main(list(words))
+        except SystemExit as end:
+            assert isinstance(end.code, int)
+            status = end.code
+        captured = capsys.readouterr()
+        errors = [line for line in captured.err.replace("\r", "\n").splitlines() if line.startswith("ldm")]
+        return status, captured.out.splitlines(), errors
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def file(saved_folder: Path, tmp_path_factory) -> Path:
+    pipe = LatentDiffusionPipeline.from_pretrained(saved_folder)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.use_scheduler("unipc")
+    drawn = pipe("red car", negative_prompt="umbrella", seed=7, num_inference_steps=3, guidance_rescale=0.5)
+    return save_pictures(drawn, tmp_path_factory.mktemp("file"))[0]
+
+
+def test_python_to_png_to_command_line_to_png_is_bit_exact(ldm, file: Path, saved_folder: Path):
+    status, lines, errors = ldm("reproduce", str(file), "--model", str(saved_folder), "--out", "again")
+    assert (status, errors) == (0, []) and lines == [f"{file.name}: bit-exact", f"again/{file.name}"]
+    status, lines, _ = ldm(
+        "generate", "--from", f"again/{file.name}", "--model", str(saved_folder), "--out", "from"
+    )
+    assert status == 0
+    with Image.open(lines[0]) as last, Image.open(file) as first:
+        assert last.tobytes() == first.tobytes()
+    assert read_recipe(lines[0]) == read_recipe(file)
+
+
+def test_flags_change_what_the_recipe_says_and_nothing_else(ldm, file: Path, saved_folder: Path):
+    like = ("generate", "--from", str(file), "--model", str(saved_folder), "--out", ".")
+    status, (path,), _ = ldm(*like, "--seed", "8")
+    old, new = read_recipe(file), read_recipe(path)
+    assert status == 0 and (new.seed, new.prompt) == (8, "red car") and new.scheduler == old.scheduler
+    assert new.request.guidance_rescale == 0.5 and new.pixels_hash != old.pixels_hash
+    _, (path,), _ = ldm(*like, "dog", "--negative-prompt", "rain", "--steps", "2", "--scheduler", "dpm++")
+    new = read_recipe(path)
+    assert (new.seed, new.prompt, new.negative_prompt) == (7, "dog", "rain")
+    assert (new.request.num_inference_steps, new.scheduler) == (2, "DPMSolverMultistepScheduler")
+    _, paths, _ = ldm(*like, "-n", "2")
+    assert [read_recipe(path).seed for path in paths] == [7, 8]
+    assert pixels_hash(Image.open(paths[0])) == old.pixels_hash
+
+
+def test_a_picture_made_of_a_picture_needs_it(ldm, file: Path, saved_folder: Path):
+    model = ("--model", str(saved_folder))
+    _, (path,), _ = ldm(
+        "generate", "dog", "--image", str(file), "--strength", "0.8", "--seed", "1", "--out", ".", *model
+    )
+    status, _, (error,) = ldm("reproduce", path, *model)
+    assert status == 2 and error.startswith("ldm: error: the recipe needs image (SHA-256 ")
+    assert ldm("reproduce", path, "--image", str(file), *model)[:2] == (0, [f"{path}: bit-exact"])
+    status, _, (error,) = ldm("generate", "--from", path, *model)
+    assert status == 2 and "the recipe needs image" in error
+    assert ldm("generate", "--from", path, "--image", path, "--out", ".", *model)[0] == 0
+
+
+def test_the_exit_status_tells_equal_from_different(ldm, file: Path, saved_folder: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    shutil.copytree(saved_folder, other)
+    pipe = LatentDiffusionPipeline.from_pretrained(saved_folder)
+    pipe.unet.conv_out.bias.data += 0.001
+    pipe.unet.save_pretrained(other / "unet")
+    status, (line,), _ = ldm("reproduce", str(file), "--model", str(other), "--tolerance", "255")
+    assert status == 1 and ": equal within " in line and "; other than then: model_hash " in line
+    status, (line,), _ = ldm("reproduce", str(file), "--model", str(other), "--tolerance", "0")
+    assert status == 2 and ": different, by up to " in line
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["reproduce", "missing.png"], "'missing.png' is not a file: check the path"),
+        (["reproduce", "FILE", "--image", "missing.png"], "'missing.png' is not a file: check the path"),
+        (
+            ["reproduce", "FILE", "--tolerance", "300"],
+            "tolerance=300 is not allowed: use a whole number from 0 to 255",
+        ),
+        (["reproduce", "FILE"], "is not a bundled one: give it with --model, as a folder or file"),
+        (["generate"], "prompt is missing: say what to draw, in quotes, or give --from FILE"),
+        (["generate", "--from", "missing.png"], "missing.png"),
+    ],
+)
+def test_bad_input_is_one_line(ldm, file: Path, words: list[str], told: str):
+    status, lines, errors = ldm(*[str(file) if word == "FILE" else word for word in words])
+    assert (status, lines, len(errors)) == (2, [], 1) and told in errors[0]
