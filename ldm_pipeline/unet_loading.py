@@ -30,10 +30,12 @@ def load_unet(folder: Path, *, dtype: torch.dtype) -> UNet2DConditionModel | Non
     if not file.is_file() or not (folder / "config.json").is_file():
         return None
     config = UNet2DConditionModel.load_config(folder, local_files_only=True)
+    assert isinstance(config, dict)
     if "quantization_config" in config:
         return None
     with init_empty_weights():
         network = UNet2DConditionModel.from_config(config)
+    assert isinstance(network, UNet2DConditionModel)
     shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
     try:
         with safe_open(file, framework="pt") as weights:
