@@ -190,9 +190,12 @@ def _source_hash(origin: _Origin) -> str:
         return ""
 
 
-def _state(part: Any) -> TensorState:
-    """What changes when a network, or a tokenizer, does."""
-    return _tensor_state(_own(part)) if isinstance(part, nn.Module) else (len(part), 0, 0)
+def _state(part: Any) -> tuple[Any, ...]:
+    """What changes when a network in memory, or a tokenizer, does."""
+    if not isinstance(part, nn.Module):
+        return (len(part),)
+    own = _own(part)
+    return (*_tensor_state(own), *sorted({str(tensor.dtype) for tensor in own.values()}))
 
 
 def _part_hash(part: Any, state: Any) -> str:

@@ -3,6 +3,9 @@
 Pictures are drawn by tiny networks; files are test_picture_files' matter.
 """
 
+# diffusers exports lazily, which pyright takes for private names.
+# pyright: reportPrivateImportUsage=false
+
 import dataclasses
 import pickle
 from pathlib import Path
@@ -146,7 +149,7 @@ def test_regions_guiders_and_what_no_recipe_holds(own):
 
 
 def test_loras_stand_in_the_recipe_with_their_weights(saved_folder: Path, tmp_path: Path):
-    pipe = load_pipeline(saved_folder, device="cpu", dtype="float32", lora=tiny.write_lora(tmp_path))
+    pipe: Any = load_pipeline(saved_folder, device="cpu", dtype="float32", lora=tiny.write_lora(tmp_path))
     pipe.set_progress_bar_config(disable=True)
     result = pipe("a red car", seed=1, cross_attention_kwargs={"scale": 0.5}, **STEPS)
     pipe.unload_lora_weights()

@@ -66,6 +66,9 @@ def test_parts_have_the_hash_of_their_tensors():
     assert later() == "", "what a call drew with is gone"
     assert weights_hash(same)() not in ("", first)
     later = weights_hash(one)
+    one.to(torch.float16)
+    assert later() == "" and weights_hash(one)() not in ("", first), "number types count in memory"
+    later = weights_hash(one)
     del one
     gc.collect()
     assert later() == "", "a recipe keeps no network alive"
