@@ -159,7 +159,10 @@ class PictureRecipe:
         ]
         loras = [InputRecord(name=f"lora {lora.name}"[:200], hash=lora.hash) for lora in self.loras]
         weights = ["lora weights by layer"] if any(lora.uneven for lora in self.loras) else []
-        missing = [InputRecord(name=name) for name in (*weights, *self.unrecorded, *self.withheld)]
+        # What is no plain value there (layers to skip) is kept as text, from which nothing can be built.
+        as_text = any(isinstance(value, str | list) for value in self.guider_config.values())
+        layers = [f"layers of {self.guider}"] if as_text else []
+        missing = [InputRecord(name=name) for name in (*weights, *layers, *self.unrecorded, *self.withheld)]
         return (*self.inputs, *masks, *loras, *missing)
 
     @property

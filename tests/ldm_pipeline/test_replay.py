@@ -152,7 +152,7 @@ def test_what_no_file_holds_and_what_is_not_allowed_is_refused(pipe, saved_folde
     )
     skipping = SkipLayerGuidance(guidance_scale=3.0, skip_layer_guidance_stop=1.0, skip_layer_config=[layers])
     with pytest.raises(
-        CannotReplay, match="^the recipe's guider SkipLayerGuidance has settings that no file"
+        CannotReplay, match="^the recipe needs layers of SkipLayerGuidance, which the file does not"
     ):
         arguments_of(pipe("dog", seed=1, guider=skipping).recipes[0])
     recipe = pipe("dog", seed=1).recipes[0]
