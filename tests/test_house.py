@@ -46,14 +46,14 @@ FLOORS = {
     },
     "training": {
         9: ["__main__"],
-        8: ["commands"],
-        7: ["export", "options"],
-        6: ["model_card"],
-        5: ["recipes", "estimate"],
-        4: ["recogniser", "vae", "clip", "unet", "evaluation", "watch"],
+        8: ["commands", "finetune_command"],
+        7: ["export", "options", "finetune_export"],
+        6: ["model_card", "finetune_scores", "finetune_recipes"],
+        5: ["recipes", "estimate", "finetune", "class_pictures"],
+        4: ["recogniser", "vae", "clip", "unet", "evaluation", "watch", "finetune_batches"],
         3: ["data", "loop"],
-        2: ["claims", "clip_objective", "parts"],
-        1: ["networks", "tokenizer", "text_tower", "targets", "optim", "checkpoint"]
+        2: ["claims", "clip_objective", "parts", "bases"],
+        1: ["networks", "tokenizer", "text_tower", "targets", "optim", "checkpoint", "lora", "new_words"]
         + ["logbook", "draws", "pictures", "folders", "scenes", "settings"],
     },
 }
@@ -73,10 +73,14 @@ TESTED_ELSEWHERE = {
     "training/estimate.py": "test_commands, as --dry-run",
     "training/options.py": "test_commands",
     "ldm_pipeline/cli_generate.py": "test_cli, and test_cli_reproduce for --from",
+    "training/class_pictures.py": "test_finetune_command, as dreambooth",
+    "training/finetune_export.py": "test_finetune_command",
+    "training/finetune_recipes.py": "test_finetune and test_finetune_command",
 }
 # Tests of what several modules do together.
 OF_NO_MODULE = {
     "main", "resume", "parity", "parity_features", "inpainting_parity",
+    "finetune_resume", "finetune_processes",
 }  # fmt: skip
 LONGEST_FILE_LINES = 400
 LONGEST_EXAMPLE_LINES = 39

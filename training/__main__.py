@@ -3,6 +3,7 @@
 Knows nothing of networks; `commands.py` does the work and is imported once the arguments are understood.
 """
 
+import argparse
 import os
 import shlex
 import sys
@@ -17,6 +18,7 @@ PARTS = {
     "vae": "train the VAE and fold its latent statistics in",
     "clip": "train tokenizer and CLIP, export the text encoder",
     "unet": "train the latent UNet",
+    "finetune": "teach a model your own pictures: all weights, a LoRA, or a new word",
     "export": "join the runs into one pipeline folder",
     "evaluate": "score a pipeline folder with the judge",
     "card": "write a pipeline folder's model card anew, with the report that lies in it",
@@ -28,6 +30,9 @@ def build_parser() -> OneLineParser:
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     for name, purpose in PARTS.items():
         part = parts.add_parser(name, help=purpose, description=purpose)
+        if name == "finetune":
+            _add_finetune(part)
+            continue
         part.add_argument(
             "--recipe", default="postcards128", help="smoke, postcards64, postcards128, postcards256"
         )
@@ -73,6 +78,38 @@ def build_parser() -> OneLineParser:
     return parser
 
 
+def _add_finetune(part: argparse.ArgumentParser) -> None:
+    add = part.add_argument
+    add("--recipe", default="lora", help="full, lora, textual_inversion, dreambooth (default: lora)")
+    add(
+        "--base", help="bundled model's name, pipeline folder or .safetensors file (default: the bundled one)"
+    )
+    add("--prediction", choices=("epsilon", "v"), help="what a single file predicts, where it does not tell")
+    data = (
+        "folder, metadata file, saved data set or shards; :N shows its pictures N times an epoch (repeatable)"
+    )
+    add("--data", action="append", required=True, metavar="PATH[:N]", help=data)
+    add("--out", type=Path, required=True, help="folder of the run; the result lies in OUT/final")
+    add("--resolution", type=int, help="pixels of a square picture's side (default: the base's own)")
+    add("--template", help='caption made of a sample\'s fields, e.g. "{style} emoji of {name}"')
+    add("--background", default="white", help="behind transparent pictures: a color, or random")
+    add("--crop", action="store_true", help="crop at random to the nearest shape instead of a few pixels")
+    add("--shuffle-tags", action="store_true", help="comma-separated tags in a new order each time")
+    add("--keep-first", type=int, default=0, metavar="N", help="tags that stay in front when shuffled")
+    add("--held-out", type=float, default=0.05, help="share of the pictures kept for validation")
+    add("--strict", action="store_true", help="stop where a picture cannot be used")
+    add("--token", help="textual_inversion: the new word, e.g. '<toy>'")
+    add("--start-word", help="textual_inversion: a known word near it")
+    add("--class-prompt", help='dreambooth: the class that is kept, e.g. "a dog"')
+    add("--preview", action="append", default=[], metavar="PROMPT", help="prompt of a preview (repeatable)")
+    add("--cache", type=Path, help="folder of encoded pictures and captions (default: OUT/cache)")
+    change = "change the recipe, e.g. fit.batch_size=4 or lora.rank=32 (repeatable)"
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help=change)
+    add("--steps", type=int, help="train to this step instead of the recipe's last")
+    add("--dry-run", action="store_true", help="print parameters, memory, samples, hours")
+    add("--precision", choices=("bf16", "no"), help="default: accelerate launch's own, else bf16")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one part; 0 on success, 2 on bad input or a run that cannot go on, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -80,10 +117,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from safetensors import SafetensorError
 
-        from training import commands
+        if options.part == "finetune":
+            from training.finetune_command import finetune as run_part
+        else:
+            from training.commands import COMMANDS
 
+            run_part = COMMANDS[options.part]
         try:
-            commands.COMMANDS[options.part](options)
+            run_part(options)
         # RuntimeError: a checkpoint's, an accelerator's memory, a killed rendering process.
         except (ValueError, OSError, RuntimeError, MemoryError, ArithmeticError, SafetensorError) as error:
             return _fail(" ".join(str(error).split()) or type(error).__name__)

@@ -38,6 +38,8 @@ class Stage:
     batch_size: int
     cost: "Cost"
     """Of one sample."""
+    parts: int = 1
+    """Micro-batches of a step, one of which is in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,15 @@ def estimate_unet(run: UNetRun, *, clip: ClipRun, latent_channels: int, size: in
 def print_estimate(module: nn.Module, stages: Sequence[Stage], *, name: str) -> None:
     """Print one line a fact, for `--dry-run`."""
     parameters = sum(p.numel() for p in module.parameters())
-    weights = parameters * BYTES_PER_PARAMETER / 2**30
-    activations = max(stage.batch_size * stage.cost.bytes_kept for stage in stages) / 2**30
+    learning = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    weights = (learning * BYTES_PER_PARAMETER + (parameters - learning) * 4) / 2**30
+    activations = max(stage.batch_size * stage.cost.bytes_kept / stage.parts for stage in stages) / 2**30
     samples = sum(stage.steps * stage.batch_size for stage in stages)
     work = sum(stage.steps * stage.batch_size * stage.cost.operations for stage in stages)
     batches = " + ".join(f"{stage.steps:,} steps of {stage.batch_size:,}" for stage in stages)
     machine, speed = machine_speed()
-    print(f"{name}: {parameters / 1e6:.1f} M parameters")
+    kept = "" if learning == parameters else f", of which {learning / 1e6:.3f} M learn"
+    print(f"{name}: {parameters / 1e6:.1f} M parameters{kept}")
     print(
         f"memory: {weights + activations:.2f} GiB: {weights:.2f} for weights, optimizer and average,"
         f" {activations:.2f} for activations"

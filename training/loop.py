@@ -12,8 +12,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,14 @@ from torch import Tensor, nn
 
 from training.checkpoint import Checkpoint, load_latest, save_checkpoint
 from training.optim import (
+    UNSAID,
     OptimizerConfig,
     build_optimizer,
     learning_rate_at,
     load_optimizer_tensors,
+    optimizer_numbers,
     optimizer_tensors,
+    own_average,
 )
 
 Batch = dict[str, Tensor]
@@ -50,9 +53,11 @@ class FitConfig:
     """Largest decay of the exponential moving average of the weights, which is what a run delivers."""
     save_every_steps: int = 500
     keep_checkpoints: int = 2
+    micro_batches: int = field(default=1, metadata=UNSAID)
+    """Parts in which a process takes its rows, to need less memory; for losses that are means over rows."""
 
     def __post_init__(self) -> None:
-        for name in ("total_steps", "batch_size", "save_every_steps", "keep_checkpoints"):
+        for name in ("total_steps", "batch_size", "save_every_steps", "keep_checkpoints", "micro_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
 
@@ -64,6 +69,7 @@ class Progress:
     step: int
     """Steps done so far, this one included."""
     losses: dict[str, float]
+    """Means over the global batch."""
     learning_rate: float
     gradient_norm: float
     samples_per_second: float
@@ -90,7 +96,12 @@ def fingerprint(*configs: object) -> str:
 
 def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
-        left_out = RHYTHM if isinstance(value, FitConfig) else ()
+        left_out = [*RHYTHM] if isinstance(value, FitConfig) else []
+        left_out += [
+            f.name
+            for f in fields(value)
+            if f.metadata.get("unsaid_at_default") and getattr(value, f.name) == f.default
+        ]
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name not in left_out}
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
@@ -110,7 +121,7 @@ def fit(
         objective: its trainable parameters are optimized and averaged; its buffers are not saved.
         batch_at: step -> the global batch, dict of tensors with `config.batch_size` rows (scalars have none).
             Every random draw of the step is in it. Each process takes its own rows, every n-th of n
-            processes, so the number of rows must be a multiple of theirs.
+            processes, so the number of rows must be a multiple of theirs (and of `config.micro_batches`).
         identity: `fingerprint(...)` of what decides the weights; a run folder with another one raises, and
             so does one made in another precision.
     Yields:
@@ -139,11 +150,15 @@ def fit(
     average.to(accelerator.device)
     model, optimizer = accelerator.prepare(objective, optimizer)
     model.train()
+    if config.optimizer.kind == "schedule_free":
+        optimizer.train()
 
     def save(step: int) -> None:
         if accelerator.is_main_process:
             tensors = _tensors(trainable, optimizer, average)
             facts = {"identity": identity, "average_steps": average.optimization_step, "last": last}
+            numbers = optimizer_numbers(optimizer)
+            facts |= {"optimizer": numbers} if numbers else {}
             save_checkpoint(run_folder, step=step, tensors=tensors, facts=facts, keep=config.keep_checkpoints)
         accelerator.wait_for_everyone()
 
@@ -166,18 +181,15 @@ def fit(
                 group["lr"] = learning_rate * group["share"]
             whole_batch = batch_at(step)
             samples += _row_count(whole_batch)
-            batch = _own_rows(whole_batch, accelerator)
-            with accelerator.autocast():
-                losses = model(batch)
-            accelerator.backward(losses["loss"])
+            batch = _own_rows(whole_batch, accelerator, parts=config.micro_batches)
+            values = _gradients(model, batch, accelerator, parts=config.micro_batches)
             norm = accelerator.clip_grad_norm_(list(trainable.values()), config.optimizer.max_grad_norm)
-            values = {name: float(value.detach()) for name, value in losses.items()}
             _refuse_nan(values, step)
             if norm is not None:
                 _refuse_nan({"gradient norm": float(norm)}, step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            average.step(list(trainable.values()))
+            _step_average(average, list(trainable.values()), optimizer)
             busy_seconds += time.perf_counter() - began
             done = step + 1
             last = {
@@ -251,7 +263,7 @@ def _restore(
     if checkpoint.facts["identity"] != identity:
         raise RunFolderError(
             f"run folder {run_folder} was made by another recipe, data set or precision; "
-            "choose another --runs folder, or delete this one."
+            "choose another folder, or delete this one."
         )
     with torch.no_grad():
         for (name, parameter), shadow in zip(trainable.items(), average.shadow_params, strict=True):
@@ -263,17 +275,54 @@ def _restore(
         for name, value in checkpoint.tensors.items()
         if name.startswith("optimizer.")
     }
-    load_optimizer_tensors(optimizer, state)
+    load_optimizer_tensors(optimizer, state, checkpoint.facts.get("optimizer"))
     return checkpoint.step
 
 
-def _own_rows(batch: Batch, accelerator: Accelerator) -> Batch:
-    """This process's share of the global batch, on its device."""
+def _gradients(model: nn.Module, batch: Batch, accelerator: Accelerator, *, parts: int) -> dict[str, float]:
+    """Leave the gradient of the mean loss in the parameters; gives the losses' means over all processes."""
+    sums: dict[str, Tensor] = {}
+    for part in range(parts):
+        last = part == parts - 1
+        rows = {name: value[part::parts] if value.ndim else value for name, value in batch.items()}
+        with nullcontext() if last else accelerator.no_sync(model):
+            with accelerator.autocast():
+                losses = model(rows if parts > 1 else batch)
+            accelerator.backward(losses["loss"] / parts if parts > 1 else losses["loss"])
+        for name, value in losses.items():
+            sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+    if accelerator.num_processes > 1:
+        names = sorted(sums)
+        reduced = accelerator.reduce(torch.stack([sums[name].float() for name in names]), reduction="mean")
+        assert isinstance(reduced, Tensor)
+        sums = dict(zip(names, reduced, strict=True))
+    return {name: float(value) / parts for name, value in sums.items()}
+
+
+def _step_average(average: EMAModel, parameters: list[nn.Parameter], optimizer: Any) -> None:
+    """The moving average of the weights, or, where the optimizer keeps an average of its own, that one."""
+    own = [own_average(optimizer, parameter) for parameter in parameters]
+    if any(value is None for value in own):
+        average.step(parameters)
+        return
+    average.optimization_step += 1
+    for shadow, value in zip(average.shadow_params, own, strict=True):
+        assert value is not None
+        shadow.copy_(value)
+
+
+def _own_rows(batch: Batch, accelerator: Accelerator, *, parts: int = 1) -> Batch:
+    """This process's share of the global batch, on its device; its rows come in `parts` of equal size."""
     rank, world = accelerator.process_index, accelerator.num_processes
     if _row_count(batch) % world:
         raise ValueError(
             f"batch of {_row_count(batch)} samples cannot be shared evenly by {world} processes; "
             "launch a number of processes that divides it."
+        )
+    if _row_count(batch) // world % parts:
+        raise ValueError(
+            f"micro_batches={parts}: {_row_count(batch) // world} samples of a process cannot be split "
+            "evenly; choose a number that divides them."
         )
     return {
         name: (value[rank::world] if value.ndim else value).to(accelerator.device)

@@ -44,6 +44,8 @@ def noisy_batch(
     *,
     prediction: Prediction,
     shift: float = 1.0,
+    schedule: Tensor | None = None,
+    snr_gamma: float | None = SNR_GAMMA,
 ) -> NoisyBatch:
     """Mix `x_0` with `noise` at the noise levels that `uniform` in [0, 1) stands for.
 
@@ -52,20 +54,29 @@ def noisy_batch(
         s' = shift s / (1 + (shift - 1) s).
     epsilon: target e, min-SNR weight. v: target sqrt(a) e - sqrt(1-a) x_0 (arXiv 2202.00512) on a schedule
         with zero terminal SNR (arXiv 2305.08891), min-SNR weight for v.
+
+    `schedule` is another model's own alpha-bar of each timestep, [1000], for epsilon and v. `snr_gamma` is
+    min-SNR's; None weighs all noise levels alike.
     """
     if prediction == "flow":
         s = flow_times(uniform, shift=shift)
         t = s[:, None, None, None]
         return NoisyBatch((1 - t) * x_0 + t * noise, s * TRAIN_TIMESTEPS, noise - x_0, torch.ones_like(s))
     steps = (uniform[:, 0] * TRAIN_TIMESTEPS).long().clamp(max=TRAIN_TIMESTEPS - 1)
-    alpha_bar = alphas_cumprod(zero_terminal_snr=prediction == "v").to(x_0.device)[steps]
+    if schedule is None:
+        schedule = alphas_cumprod(zero_terminal_snr=prediction == "v")
+    alpha_bar = schedule.to(x_0.device)[steps]
     a, b = alpha_bar.sqrt()[:, None, None, None], (1 - alpha_bar).sqrt()[:, None, None, None]
-    snr = alpha_bar / (1 - alpha_bar)
-    clipped = snr.clamp(max=SNR_GAMMA)
     x_t = a * x_0 + b * noise
+    if snr_gamma is None:
+        target = noise if prediction == "epsilon" else a * noise - b * x_0
+        return NoisyBatch(x_t, steps.float(), target, torch.ones_like(alpha_bar))
+    snr = alpha_bar / (1 - alpha_bar)
+    clipped = snr.clamp(max=snr_gamma)
     if prediction == "epsilon":
         return NoisyBatch(x_t, steps.float(), noise, clipped / snr)
-    weight = (clipped / (snr + 1)).clamp(min=LEAST_WEIGHT)
+    least = torch.where(schedule[-1] > 0, 0.0, LEAST_WEIGHT).to(snr)
+    weight = torch.maximum(clipped / (snr + 1), least)
     return NoisyBatch(x_t, steps.float(), a * noise - b * x_0, weight)
 
 

@@ -1,18 +1,26 @@
 """The learning rate's trapezoid, and an optimizer that goes on from its saved state."""
 
 import copy
+import json
+import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import nn
 
 from training.optim import (
+    PACKAGES,
     OptimizerConfig,
+    OptimizerKind,
     build_optimizer,
     learning_rate_at,
     load_optimizer_tensors,
+    optimizer_numbers,
     optimizer_tensors,
+    own_average,
 )
 
 CONFIG = OptimizerConfig(learning_rate=0.01, warmup_steps=4, cooldown_fraction=0.25, weight_decay=0.5)
@@ -66,3 +74,63 @@ def test_a_reloaded_optimizer_makes_the_same_next_step(layout: torch.memory_form
     step(network, optimizer, 1)
     step(resumed, resumed_optimizer, 1)
     assert torch.equal(network.weight, resumed.weight)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adamw8bit", "prodigy", "schedule_free"])
+def test_every_kind_goes_on_from_a_file_in_the_same_bits(kind: OptimizerKind):
+    if kind != "adamw":
+        pytest.importorskip(PACKAGES[kind])
+    config = replace(
+        CONFIG, kind=kind, learning_rate=1.0 if kind == "prodigy" else 0.01, cooldown_fraction=0.0
+    )
+
+    def step(network: nn.Module, optimizer: Any, seed: int) -> None:
+        rows = torch.randn(8, 80, generator=torch.Generator().manual_seed(seed))
+        (network(rows) - rows.flip(1)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    network = nn.Linear(80, 80)  # 6,400 weights: enough for moments in 8 bits
+    optimizer: Any = build_optimizer(network, config)
+    if kind == "schedule_free":
+        optimizer.train()
+    for seed in range(3):
+        step(network, optimizer, seed)
+    resumed = copy.deepcopy(network)
+    again: Any = build_optimizer(resumed, config)
+    tensors = load(save(optimizer_tensors(optimizer)))
+    load_optimizer_tensors(again, tensors, json.loads(json.dumps(optimizer_numbers(optimizer))))
+    if kind == "schedule_free":
+        again.train()
+    for seed in range(3, 6):
+        step(network, optimizer, seed)
+        step(resumed, again, seed)
+    assert torch.equal(network.weight, resumed.weight) and torch.equal(network.bias, resumed.bias)
+    own = [own_average(optimizer, parameter) for parameter in network.parameters()]
+    if kind == "schedule_free":
+        optimizer.eval()
+        for average, parameter in zip(own, network.parameters(), strict=True):
+            assert average is not None
+            torch.testing.assert_close(average, parameter.detach())
+    else:
+        assert own == [None, None]
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "prodigyopt", None)
+    with pytest.raises(
+        ValueError, match="kind=prodigy: the package prodigyopt is not installed; `pip install"
+    ):
+        build_optimizer(nn.Linear(2, 2), replace(CONFIG, kind="prodigy"))
+
+
+def test_settings_that_a_kind_has_no_use_for_are_refused():
+    with pytest.raises(ValueError, match="kind=prodigy with shares"):
+        replace(CONFIG, kind="prodigy", shares=(("text.", 0.5),))
+    with pytest.raises(ValueError, match="kind=schedule_free with cooldown_fraction=0.25"):
+        replace(CONFIG, kind="schedule_free")
+
+
+def test_without_a_cool_down_the_rate_stays_to_the_end():
+    config = replace(CONFIG, cooldown_fraction=0.0)
+    assert [learning_rate_at(step, total_steps=40, config=config) for step in (4, 38, 39)] == [0.01] * 3

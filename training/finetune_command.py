@@ -1,0 +1,296 @@
+"""What `python -m training finetune` does: open base and pictures, run the loop, look at it, deliver.
+
+Knows nothing of arguments' spelling (`__main__.py`) or of losses (`finetune.py`).
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from training.bases import Base, open_base
+from training.class_pictures import class_sheet, draw_class_pictures
+from training.data.cache import content_key
+from training.estimate import Stage, cost_of, print_estimate
+from training.finetune import FinetuneObjective, FinetuneRun, adopt, build_objective, train
+from training.finetune_batches import BatchSource, LatentStore, Pictures, TextStore
+from training.finetune_export import Facts, deliver_final, write_report
+from training.finetune_recipes import FINETUNES
+from training.finetune_scores import (
+    Look,
+    Yardstick,
+    look,
+    look_at_base,
+    preview_prompts,
+    sheet,
+    usual_bucket,
+)
+from training.logbook import Logbook
+from training.loop import Progress, averaged_weights
+from training.options import Options, accelerator_of, with_steps
+from training.settings import adjusted, differences
+from training.watch import watch
+
+MARK = "finetune.json"
+"""What makes a folder a fine-tuning's run folder."""
+CAPTIONS_CHECKED = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """What a command line's pictures are."""
+
+    training: Pictures
+    held_out: Pictures
+    views_vary: bool
+    """Whether crops or backgrounds are drawn anew each time."""
+    captions_vary: bool
+    """Whether tags are shuffled."""
+    summary: str = ""
+
+
+OpenPictures = Callable[[Options, Base, Path | None], Opened]
+
+
+def open_given_pictures(options: Options, base: Base, cache: Path | None) -> Opened:
+    """The sources of `--data`; a cache of None keeps nothing on disk."""
+    from training.data.picture_set import PictureSetConfig, SourceConfig, open_picture_set
+
+    sources = tuple(
+        SourceConfig(path=path, repeats=repeats, template=options.template)
+        for path, repeats in map(source_words, options.data)
+    )
+    config = PictureSetConfig(
+        sources=sources,
+        resolution=options.resolution or base.resolution,
+        factor=base.factor,
+        background=options.background,
+        crop=options.crop,
+        held_out=options.held_out,
+        strict=options.strict,
+        caption_shuffle=options.shuffle_tags,
+        keep_first=options.keep_first,
+    )
+    opened = open_picture_set(config, cache=cache)
+    return Opened(
+        training=opened.training,
+        held_out=opened.held_out,
+        views_vary=config.crop or config.background == "random",
+        captions_vary=config.caption_shuffle,
+    )
+
+
+def source_words(text: str) -> tuple[Path, int]:
+    """`PATH` or `PATH:N` as path and repeats; a path that is there is meant as it stands."""
+    head, colon, tail = text.rpartition(":")
+    if colon and head and tail.isdigit() and not Path(text).exists():
+        return Path(head), int(tail)
+    return Path(text), 1
+
+
+def chosen_run(options: Options) -> FinetuneRun:
+    """The named recipe with what the command line says.
+
+    Raises ValueError if there is no such recipe (its message lists them), field or value.
+    """
+    if options.recipe not in FINETUNES:
+        raise ValueError(f"--recipe {options.recipe}: unknown; choose from {', '.join(FINETUNES)}.")
+    run = adjusted(FINETUNES[options.recipe], options.set)
+    if run.name != options.recipe:
+        raise ValueError(f"--set name={run.name}: a recipe keeps its name; choose another --recipe.")
+    if options.token:
+        run = replace(run, word=replace(run.word, word=options.token))
+    if options.start_word:
+        run = replace(run, word=replace(run.word, start=options.start_word))
+    if options.class_prompt:
+        run = replace(run, prior=replace(run.prior, prompt=options.class_prompt))
+    if run.name == "dreambooth" and not run.prior.prompt:
+        raise ValueError('--class-prompt is missing: name the class that dreambooth keeps, e.g. "a dog".')
+    return replace(run, fit=with_steps(run.fit, options))
+
+
+def finetune(options: Options, *, open_pictures: OpenPictures = open_given_pictures) -> None:
+    """Run, or go on with, the fine-tuning that the command line describes."""
+    run = chosen_run(options)
+    refuse_other_folders(options.out)
+    base = open_base(options.base, prediction=options.prediction, zero_terminal_snr=run.zero_terminal_snr)
+    if options.dry_run:
+        return estimate(run, base, open_pictures(options, base, None))
+    accelerator = accelerator_of(options)
+    cache = options.cache or options.out / "cache"
+    if accelerator.is_main_process:
+        mark_folder(run, base, options)
+    base.pipeline.to(accelerator.device)
+    base.pipeline.set_progress_bar_config(disable=True)
+    parts = base.pipeline
+    base_key = content_key(parts.unet, parts.text_encoder, parts.vae)
+    with accelerator.main_process_first():
+        opened = open_pictures(options, base, cache)
+        source, held_out = prepare(run, base, opened, base_key=base_key, cache=cache)
+    refuse_useless_captions(run, opened.training)
+    if source.class_pictures is not None and accelerator.is_main_process:
+        class_sheet(base, source.class_pictures).save(options.out / "class_pictures.webp", quality=90)
+    yardstick = Yardstick(
+        run=run,
+        base=base,
+        texts=source.texts,
+        held_out=held_out,
+        training=source.latents,
+        prompts=preview_prompts(options.preview, opened.held_out, opened.training, count=run.looks.pictures),
+        bucket=usual_bucket(opened.training),
+    )
+    objective = build_objective(run, base).to(accelerator.device)
+    follow(run, objective, source, yardstick, accelerator, options=options, base_key=base_key)
+
+
+def prepare(
+    run: FinetuneRun, base: Base, opened: Opened, *, base_key: str, cache: Path
+) -> tuple[BatchSource, LatentStore | None]:
+    """Encode with the base, as it is, what is not in the cache yet; gives the source and held-out latents."""
+    parts = base.pipeline
+    texts = TextStore(parts.tokenizer, parts.text_encoder)
+    latents = LatentStore(opened.training, parts.vae, folder=cache, vary=opened.views_vary)
+    held_out = None
+    if len(opened.held_out):
+        held_out = LatentStore(opened.held_out, parts.vae, folder=cache, vary=False)
+    if not run.reads_ids and not opened.captions_vary:
+        both = (opened.training, opened.held_out)
+        texts.keep((text for s in both for i in range(len(s)) for text in s.captions(i)), folder=cache)
+    prior = None
+    if run.prior.prompt:
+        prior = draw_class_pictures(
+            base,
+            prompt=run.prior.prompt,
+            count=run.prior.pictures,
+            size=opened.training.sizes[usual_bucket(opened.training)],
+            steps=run.looks.steps,
+            key=base_key,
+            folder=cache,
+        )
+    source = BatchSource(
+        pictures=opened.training,
+        latents=latents,
+        texts=texts,
+        seed=run.seed,
+        batch_size=run.fit.batch_size,
+        as_ids=run.reads_ids,
+        empty_share=run.empty_share,
+        noise_offset=run.noise_offset,
+        class_pictures=prior,
+        spelling=run.word.spelled_out if run.method == "textual_inversion" else str,
+    )
+    return source, held_out
+
+
+def follow(
+    run: FinetuneRun,
+    objective: FinetuneObjective,
+    source: BatchSource,
+    yardstick: Yardstick,
+    accelerator: Accelerator,
+    *,
+    options: Options,
+    base_key: str,
+) -> None:
+    """Train, look at each checkpoint, and deliver the end."""
+    out, writes = options.out, accelerator.is_main_process
+    before = first_look(yardstick, objective, base_key=base_key, out=out) if writes else None
+    accelerator.wait_for_everyone()
+
+    def report(progress: Progress, book: Logbook) -> None:
+        with progress.averaged() as averaged:
+            assert isinstance(averaged, FinetuneObjective)
+            seen = look(yardstick, averaged, before=before)
+        book.write(progress.step, seen.values)
+        book.picture(progress.step, "samples", sheet(yardstick, seen.previews))
+        told = (f"{name.removeprefix('held_out/')} {value:.4f}" for name, value in seen.values.items())
+        tqdm.write(f"step {progress.step}: " + ", ".join(told))
+
+    progresses = train(run, objective, source, run_folder=out, accelerator=accelerator, base_key=base_key)
+    watch(progresses, out, run.fit, report=report, writes=writes)
+    if writes and before is not None:
+        weights, step = averaged_weights(out)
+        adopt(objective, weights)
+        facts = Facts(
+            base=yardstick.base.name,
+            base_key=base_key,
+            data_key=source.pictures.key,
+            pictures=len(source.pictures),
+            step=step,
+            settings=tuple(differences(FINETUNES[run.name], run)),
+            prompts=yardstick.prompts,
+            before=before.values,
+        )
+        deliver_final(run, objective, yardstick.base, out, facts=facts)
+        print(write_report(run, out, facts=facts))
+
+
+def first_look(yardstick: Yardstick, objective: FinetuneObjective, *, base_key: str, out: Path) -> Look:
+    """The base's own measures and pictures, before anything is learned."""
+    before = look_at_base(yardstick, objective, base_key=base_key, folder=out / "base")
+    picture = out / "previews" / "base.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    if not picture.is_file():
+        sheet(yardstick, before.previews).save(picture)
+    return before
+
+
+def refuse_other_folders(out: Path) -> None:
+    """ValueError for a folder that holds something else, which a run would mix with its own files."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file()):
+        raise ValueError(f"--out {out}: holds something else than a fine-tuning; choose an empty folder.")
+
+
+def mark_folder(run: FinetuneRun, base: Base, options: Options) -> None:
+    """Write down what the run is made of, for people."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    facts = {"base": base.name, "data": options.data, "run": asdict(run)}
+    (options.out / MARK).write_text(json.dumps(facts, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def refuse_useless_captions(run: FinetuneRun, pictures: Pictures) -> None:
+    """ValueError where a word is to be learned that no caption holds."""
+    if run.method != "textual_inversion":
+        return
+    for index in range(min(len(pictures), CAPTIONS_CHECKED)):
+        for caption in pictures.captions(index):
+            if run.word.word not in caption:
+                raise ValueError(
+                    f"textual_inversion: the caption {caption[:60]!r} does not hold {run.word.word!r}; "
+                    f'write it into all, e.g. with --template "a picture of {run.word.word}".'
+                )
+
+
+def estimate(run: FinetuneRun, base: Base, opened: Opened) -> None:
+    """Print what the run will take."""
+    pictures, texts = opened.training, TextStore(base.pipeline.tokenizer, base.pipeline.text_encoder)
+    refuse_useless_captions(run, pictures)
+    objective = build_objective(run, base)
+    height, width = pictures.sizes[usual_bucket(pictures)]
+    factor, channels = base.pipeline.vae_scale_factor, base.pipeline.vae.config.latent_channels
+    noise = torch.zeros(1, channels, height // factor, width // factor)
+    batch = {
+        "latents": torch.cat([noise, noise], dim=1),
+        "texts": texts.ids([""]) if run.reads_ids else torch.zeros_like(texts.states([""])),
+        "posterior_noise": noise,
+        "noise": noise,
+        "uniform": torch.full((1, 2), 0.5),
+    }
+    if run.prior.prompt:
+        batch |= {f"class_{name}": value for name, value in batch.items()}
+    checked = range(min(len(pictures), CAPTIONS_CHECKED))
+    cut = sum(any(texts.is_cut(caption) for caption in pictures.captions(i)) for i in checked)
+    buckets = sorted({pictures.sizes[pictures.bucket_of(i)] for i in range(len(pictures))})
+    sizes = ", ".join(f"{width}x{height}" for height, width in buckets)
+    print(f"pictures: {len(pictures)} to train on, {len(opened.held_out)} held out; sizes {sizes}")
+    print(f"captions: {cut} of {len(checked)} are longer than {texts.limit} tokens and are cut there")
+    cost = cost_of(objective, batch)
+    parts = run.fit.micro_batches
+    stage = Stage(run.fit.total_steps, run.fit.batch_size, cost, parts=parts)
+    print_estimate(objective, [stage], name=f"{run.name} of {base.name}")
+    rate = run.fit.optimizer.learning_rate
+    print(f"learning rate: {rate:g} ({run.fit.optimizer.kind}), whatever the batch and the processes")
