@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ldm_pipeline.cli_compare import register_compare
 from ldm_pipeline.request import LARGEST_SEED, GenerationRequest, check_seed
 
 EXIT_BAD_INPUT = 2
@@ -102,6 +103,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="TYPE",
         help="float32, float16, bfloat16, or auto (default): bfloat16 where the hardware has it",
     )
+
+    register_compare(commands, quiet=_quiet_libraries)
 
     show = commands.add_parser(
         "inspect", help="print what made a picture", description="Print a PNG file's recipe."

@@ -17,12 +17,14 @@ PACKAGES = ("ldm_pipeline", "training")
 # A room is a module or a sub-package; it imports rooms on lower floors only. `__init__` is the front door.
 FLOORS = {
     "ldm_pipeline": {
-        9: ["__main__"],
-        8: ["cli"],
-        7: ["loading", "saving", "convert"],
-        6: ["pipeline"],
-        5: ["stages"],
-        4: ["arguments", "components"],
+        11: ["__main__"],
+        10: ["cli"],
+        9: ["cli_compare"],
+        8: ["compare"],
+        7: ["loading", "saving", "convert", "blind_labels", "study_page"],
+        6: ["pipeline", "study_report", "study_sheets"],
+        5: ["stages", "study_folder", "table_cells"],
+        4: ["arguments", "components", "statistics"],
         3: [
             "adapters",
             "single_file",
@@ -33,6 +35,9 @@ FLOORS = {
             "guiders",
             "regions",
             "step_cache",
+            "study",
+            "judges",
+            "clip_judge",
         ],
         2: ["request", "text"],
         1: ["tokens", "noise", "images", "guidance", "schedulers", "folder", "judge", "turns", "calls"]
@@ -262,7 +267,9 @@ def test_no_file_names_a_place_on_one_machine_or_a_package_index():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["generate", "--help"], ["inspect", "--help"]], ids=" ".join
+    "arguments",
+    [["--help"], ["generate", "--help"], ["inspect", "--help"], ["compare", "--help"]],
+    ids=" ".join,
 )
 def test_help_imports_neither_torch_nor_diffusers(arguments: list[str]):
     code = (
