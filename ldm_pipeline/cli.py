@@ -11,7 +11,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ldm_pipeline.cli_generate import add_generate
+from ldm_pipeline.cli_compare import register_compare
+from ldm_pipeline.cli_generate import add_generate, quiet_libraries
 from ldm_pipeline.cli_reproduce import add_reproduce
 from ldm_pipeline.terminal import EXIT_BAD_INPUT, OneLineParser, one_line, printable
 
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
     add_generate(commands)
     add_reproduce(commands)
+    register_compare(commands, quiet=quiet_libraries)
 
     show = commands.add_parser(
         "inspect", help="print what made a picture", description="Print a picture file's recipe."

@@ -19,15 +19,15 @@ FLOORS = {
     "ldm_pipeline": {
         14: ["__main__"],
         13: ["cli"],
-        12: ["cli_reproduce"],
-        11: ["cli_generate", "reproduce"],
+        12: ["cli_reproduce", "cli_compare"],
+        11: ["cli_generate", "reproduce", "compare"],
         10: ["replay"],
         9: ["loading", "saving", "convert"],
-        8: ["pipeline"],
-        7: ["call_record"],
-        6: ["drawn", "foreign"],
-        5: ["stages", "picture_files"],
-        4: ["arguments", "components", "parameters"],
+        8: ["pipeline", "blind_labels", "study_page"],
+        7: ["call_record", "study_sheets"],
+        6: ["drawn", "foreign", "study_folder", "study_report"],
+        5: ["stages", "picture_files", "table_cells"],
+        4: ["arguments", "components", "parameters", "statistics"],
         3: [
             "adapters",
             "single_file",
@@ -38,6 +38,9 @@ FLOORS = {
             "guiders",
             "regions",
             "step_cache",
+            "study",
+            "judges",
+            "clip_judge",
         ],
         2: ["request", "text", "weights"],
         1: ["tokens", "noise", "images", "guidance", "schedulers", "folder", "judge", "turns", "calls"]
@@ -272,7 +275,9 @@ def test_no_file_names_a_place_on_one_machine_or_a_package_index():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["generate", "--help"], ["inspect", "--help"]], ids=" ".join
+    "arguments",
+    [["--help"], ["generate", "--help"], ["inspect", "--help"], ["compare", "--help"]],
+    ids=" ".join,
 )
 def test_help_imports_neither_torch_nor_diffusers(arguments: list[str]):
     code = (

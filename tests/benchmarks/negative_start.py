@@ -18,12 +18,13 @@ from PIL import Image
 
 from ldm_pipeline import LatentDiffusionPipeline
 from ldm_pipeline.judge import Reading, Recogniser
+from ldm_pipeline.statistics import Interval, Paired, paired, share
+from ldm_pipeline.table_cells import percent
 from training.evaluation import answers, prompts, sheets
 from training.evaluation.answers import Pictures
 from training.evaluation.prompts import PROMPT_SEED, UMBRELLA_SEED, BenchPrompt
 from training.evaluation.report import NEGATIVE, machine, umbrella_report
-from training.evaluation.results import Change, percent
-from training.evaluation.statistics import Interval, Paired, paired, share
+from training.evaluation.results import Change
 from training.recipes import RECIPES, Recipe
 
 MODELS = Path(__file__).resolve().parents[2] / "ldm_pipeline" / "models"

@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from ldm_pipeline import LatentDiffusionPipeline
 from ldm_pipeline.judge import Reading, Recogniser
+from ldm_pipeline.statistics import clustered_share, mcnemar
+from ldm_pipeline.table_cells import percent
 from training.evaluation import answers, sheets
 from training.evaluation.answers import Pictures
 from training.evaluation.prompts import PROMPT_SEED, UMBRELLA_SEED
 from training.evaluation.report import machine
-from training.evaluation.results import percent
-from training.evaluation.statistics import clustered_share, mcnemar
 from training.recipes import RECIPES
 from training.scenes.claims import Claims, GroupClaim, sight_from
 from training.scenes.phrases import compose, with_article

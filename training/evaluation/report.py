@@ -21,11 +21,11 @@ import torch
 from ldm_pipeline.folder import model_hash
 from ldm_pipeline.judge import WEIGHTS, Reading, Recogniser
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
+from ldm_pipeline.statistics import Share, clustered_share, paired, share
 from training.evaluation import answers, sheets
 from training.evaluation.answers import Pictures, confirmed
 from training.evaluation.prompts import BenchPrompt, derangement, fresh_prompts, sham_word, umbrella_prompts
 from training.evaluation.results import Change, Report, UmbrellaReport
-from training.evaluation.statistics import Share, clustered_share, paired, share
 from training.scenes.world import World
 
 SEED_STEP = 1_000

@@ -4,11 +4,11 @@ Knows nothing of how pictures are drawn or judged.
 """
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from training.evaluation.statistics import Interval, Paired, Share
+from ldm_pipeline.statistics import Paired, Share
+from ldm_pipeline.table_cells import finite, limits, p_value, percent, points
 
 FORMAT = 1
 """Of `report.json`; counts up when a field changes its meaning."""
@@ -93,7 +93,7 @@ class Report:
 
     def to_json(self) -> str:
         """JSON text; limits that are infinite become null."""
-        return json.dumps(_finite({"format": FORMAT, **asdict(self)}), indent=1, allow_nan=False) + "\n"
+        return json.dumps(finite({"format": FORMAT, **asdict(self)}), indent=1, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
         """A page with the tables, ready to be quoted."""
@@ -127,7 +127,7 @@ class Report:
         fall = report.negative.umbrella
         told = "there was no umbrella to remove"
         if fall.fall is not None and fall.fall_interval is not None:
-            told = f"the umbrella's rate falls by {100 * fall.fall:.0f} %{_limits(fall.fall_interval)}"
+            told = f"the umbrella's rate falls by {100 * fall.fall:.0f} %{limits(fall.fall_interval)}"
         words = ", ".join(f"{word} ({count})" for word, count in report.sham_words.items())
         lines += [
             "",
@@ -161,35 +161,6 @@ class Report:
         return "\n".join(lines)
 
 
-def percent(share: Share) -> str:
-    """E.g. "97.3 (94.5-98.7)"; a dash if nothing was asked."""
-    if share.rate is None:
-        return "-"
-    return f"{100 * share.rate:.1f} ({100 * share.interval.low:.1f}-{100 * share.interval.high:.1f})"
-
-
 def _row(words: str, table: Paired) -> str:
-    change = (
-        "-"
-        if table.change is None
-        else f"{100 * table.change:+.1f}{_limits(table.change_interval, sign='+')}"
-    )
-    p = f"{table.p_value:.3f}" if table.p_value >= 0.001 else f"{table.p_value:.0e}"
-    return f"| {words} | {percent(table.before)} | {percent(table.after)} | {change} | {p} |"
-
-
-def _limits(interval: Interval, *, sign: str = "") -> str:
-    low, high = (
-        f"{100 * limit:{sign}.1f}" if math.isfinite(limit) else "none"
-        for limit in (interval.low, interval.high)
-    )
-    return f" ({low} to {high})"
-
-
-def _finite(value: Any) -> Any:
-    """The same nest of plain values without infinities."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    cells = (words, percent(table.before), percent(table.after), points(table), p_value(table.p_value))
+    return f"| {' | '.join(cells)} |"

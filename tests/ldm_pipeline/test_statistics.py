@@ -1,18 +1,28 @@
 """Intervals and tests against values from the papers and computed by hand; it knows no pictures."""
 
 import math
+import random
+from itertools import product
 
 import pytest
 
-from training.evaluation.statistics import (
+from ldm_pipeline.statistics import (
+    ClusteredPaired,
     Interval,
     Share,
     clustered_share,
     difference_interval,
+    holm,
     mcnemar,
+    mcnemar_power,
+    mean_of,
     paired,
+    paired_in_clusters,
+    pairs_by_formula,
+    pairs_needed,
     ratio_interval,
     share,
+    sign_flip,
     wilson,
 )
 
@@ -110,3 +120,87 @@ def test_no_change_has_an_interval_around_zero_and_nothing_before_has_no_fall():
 def test_answers_that_are_no_pairs_are_refused():
     with pytest.raises(ValueError, match="after has 1 answers for 2 before"):
         paired([True, False], [True])
+
+
+def test_the_formula_gives_the_published_numbers_of_pairs():
+    # 30 points with half of the pairs discordant, 20 with 40 %, 50 with 60 %
+    wanted = ((0.3, 0.5, 42), (0.2, 0.4, 77), (-0.5, 0.6, 17))
+    for change, discordant, pairs in wanted:
+        assert pairs_by_formula(change, discordant=discordant) == pairs
+
+
+def test_the_exact_power_is_that_of_all_tables_counted_one_by_one():
+    # by hand for 6 pairs: McNemar rejects only 6:0 and 0:6, so that all six must differ and agree
+    up, down = 0.6, 0.2
+    assert mcnemar_power(6, change=0.4, discordant=0.8) == pytest.approx(up**6 + down**6, rel=1e-12)
+    assert mcnemar_power(5, change=0.4, discordant=0.8) == 0.0
+    draws = random.Random(7)
+    seen = 0
+    for _ in range(4000):
+        outcomes = draws.choices((1, -1, 0), (0.4, 0.1, 0.5), k=46)
+        seen += mcnemar(outcomes.count(1), outcomes.count(-1)) <= 0.05
+    assert mcnemar_power(46, change=0.3, discordant=0.5) == pytest.approx(seen / 4000, abs=0.03)
+
+
+def test_the_exact_test_needs_a_few_pairs_more_than_the_formula_says():
+    needed = pairs_needed(0.3, discordant=0.5)
+    assert needed == 46
+    assert mcnemar_power(needed, change=0.3, discordant=0.5) >= 0.8
+    assert mcnemar_power(needed - 1, change=0.3, discordant=0.5) < 0.8
+    assert pairs_needed(0.5, discordant=0.5, power=0.9) > pairs_needed(0.5, discordant=0.5)
+
+
+@pytest.mark.parametrize(("change", "discordant"), [(0.0, 0.5), (0.6, 0.5), (0.2, 1.2)])
+def test_an_impossible_effect_is_refused(change, discordant):
+    with pytest.raises(ValueError, match="the change must not be 0"):
+        pairs_needed(change, discordant=discordant)
+
+
+def test_flipping_the_signs_of_single_pairs_is_mcnemars_test():
+    for up, down in ((7, 1), (10, 0), (3, 3), (0, 0), (12, 5)):
+        assert sign_flip([1] * up + [-1] * down + [0] * 4) == pytest.approx(mcnemar(up, down), abs=1e-12)
+
+
+def test_flipping_the_signs_of_clusters_counts_every_assignment():
+    sums = [4, 3, -1, 2]
+    totals = [sum(s * x for s, x in zip(signs, sums, strict=True)) for signs in product((1, -1), repeat=4)]
+    assert sign_flip(sums) == sum(abs(total) >= abs(sum(sums)) for total in totals) / 16
+
+
+def test_one_cluster_or_clusters_of_one_are_plain_pairs():
+    before, after = [True, True, False, True], [False, True, False, False]
+    plain = paired(before, after)
+    assert paired_in_clusters([before], [after]) == plain
+    assert paired_in_clusters([[x] for x in before], [[x] for x in after]) == plain
+
+
+def test_clusters_that_change_together_widen_the_interval_and_raise_p():
+    before = [[True] * 8] * 6
+    after = [[False] * 8] * 3 + [[True] * 8] * 3
+    table = paired_in_clusters(before, after)
+    plain = paired(sum(before, []), sum(after, []))
+    assert isinstance(table, ClusteredPaired)
+    assert (table.clusters, table.change, table.before.rate) == (6, -0.5, 1.0)
+    # 48 pictures say as much as six, and six as few: deff 8 times (t_5 / t_47)^2
+    assert table.change_effect == pytest.approx(8 * (2.570582 / 2.011741) ** 2, rel=1e-5)
+    assert table.change_interval.low < plain.change_interval.low
+    assert table.change_interval.high > plain.change_interval.high
+    assert table.p_value == 2 / 2**3 > plain.p_value
+
+
+def test_clusters_of_other_sizes_are_refused():
+    with pytest.raises(ValueError, match="clusters of another size"):
+        paired_in_clusters([[True, True], [True]], [[True], [True, True]])
+
+
+def test_p_values_of_several_questions_are_corrected():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+def test_a_mean_has_students_interval_and_one_value_has_none():
+    three = mean_of([1.0, 2.0, 3.0])
+    reach = 4.302653 / math.sqrt(3)
+    assert three.interval is not None
+    assert (three.mean, *limits(three.interval)) == pytest.approx((2.0, 2 - reach, 2 + reach), rel=1e-6)
+    assert mean_of([5.0]).interval is None and mean_of([]).mean is None
