@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from ldm_pipeline.cli import OneLineParser
+from training.data import check
 
 PARTS = {
     "scenes": "render the recipe's pictures",
@@ -19,6 +20,7 @@ PARTS = {
     "unet": "train the latent UNet",
     "export": "join the runs into one pipeline folder",
     "evaluate": "score a pipeline folder with the judge",
+    "data": "look at pictures before training on them: data check DIR",
     "card": "write a pipeline folder's model card anew, with the report that lies in it",
 }
 
@@ -28,6 +30,10 @@ def build_parser() -> OneLineParser:
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     for name, purpose in PARTS.items():
         part = parts.add_parser(name, help=purpose, description=purpose)
+        if name == "data":
+            work = part.add_subparsers(dest="work", required=True, metavar="WORK")
+            check.add_arguments(work.add_parser("check", help="print a report; nothing there is changed"))
+            continue
         part.add_argument(
             "--recipe", default="postcards128", help="smoke, postcards64, postcards128, postcards256"
         )
@@ -80,10 +86,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from safetensors import SafetensorError
 
-        from training import commands
-
         try:
-            commands.COMMANDS[options.part](options)
+            if options.part == "data":
+                check.check(options)
+            else:
+                from training import commands
+
+                commands.COMMANDS[options.part](options)
         # RuntimeError: a checkpoint's, an accelerator's memory, a killed rendering process.
         except (ValueError, OSError, RuntimeError, MemoryError, ArithmeticError, SafetensorError) as error:
             return _fail(" ".join(str(error).split()) or type(error).__name__)
