@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from ldm_pipeline.terminal import OneLineParser
+from training.data import check
 
 PARTS = {
     "scenes": "render the recipe's pictures",
@@ -21,6 +22,7 @@ PARTS = {
     "finetune": "teach a model your own pictures: all weights, a LoRA, or a new word",
     "export": "join the runs into one pipeline folder",
     "evaluate": "score a pipeline folder with the judge",
+    "data": "look at pictures before training on them: data check DIR",
     "card": "write a pipeline folder's model card anew, with the report that lies in it",
 }
 
@@ -32,6 +34,10 @@ def build_parser() -> OneLineParser:
         part = parts.add_parser(name, help=purpose, description=purpose)
         if name == "finetune":
             _add_finetune(part)
+            continue
+        if name == "data":
+            work = part.add_subparsers(dest="work", required=True, metavar="WORK")
+            check.add_arguments(work.add_parser("check", help="print a report; nothing there is changed"))
             continue
         part.add_argument(
             "--recipe", default="postcards128", help="smoke, postcards64, postcards128, postcards256"
@@ -119,6 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         if options.part == "finetune":
             from training.finetune_command import finetune as run_part
+        elif options.part == "data":
+            run_part = check.check
         else:
             from training.commands import COMMANDS
 

@@ -1,5 +1,8 @@
 """The UNet's batches are functions of the step, its losses fall, and its validation is fixed."""
 
+# diffusers exports lazily, which pyright takes for private names.
+# pyright: reportPrivateImportUsage=false
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

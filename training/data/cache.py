@@ -31,7 +31,7 @@ def content_key(*parts: nn.Module | str | int) -> str:
     return digest.hexdigest()[:12]
 
 
-def _reserve(path: Path) -> None:
+def reserve(path: Path) -> None:
     """Take the whole file's disk space now: a full disk is then an error here, and no fatal signal later."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
@@ -64,7 +64,7 @@ def cached(
             if array is None:
                 shape = (count, *values.shape[1:])
                 array = np.lib.format.open_memmap(partial, mode="w+", dtype=values.dtype, shape=shape)
-                _reserve(partial)
+                reserve(partial)
             array[first : first + len(values)] = values
         assert array is not None
         array.flush()
