@@ -8,7 +8,8 @@ import re
 import secrets
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,13 @@ def generate(options: argparse.Namespace) -> int:
     recipe = _recipe_to_start_from(options)
     request = _check_before_loading(options)
 
-    plain = (options.scheduler, options.sampler, options.model, options.lora, recipe)
-    if plain == (None,) * 5:  # all others may need them
-        leave_out(NOT_NEEDED)
+    plain = (options.scheduler, options.sampler, options.model, options.lora, recipe) == (None,) * 5
+    with left_out(NOT_NEEDED) if plain else nullcontext():  # all others may need them
+        return _draw(options, request, recipe)
+
+
+def _draw(options: argparse.Namespace, request: GenerationRequest, recipe: Any) -> int:
+    """Draws what was checked."""
     quiet_libraries()
     from ldm_pipeline.images import open_picture
     from ldm_pipeline.loading import load_pipeline
@@ -236,10 +241,17 @@ def _check_before_loading(options: argparse.Namespace) -> GenerationRequest:
     return request
 
 
-def leave_out(packages: Sequence[str]) -> None:
-    """Lets libraries that look for these packages find none, unless they are imported already."""
-    for name in packages:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+@contextmanager
+def left_out(packages: Sequence[str]) -> Iterator[None]:
+    """Lets libraries that look for these packages meanwhile find none, unless they are imported already."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            if sys.modules.get(name) is None:
+                sys.modules.pop(name, None)
 
 
 def quiet_libraries() -> None:

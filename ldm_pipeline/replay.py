@@ -137,7 +137,7 @@ def _check_needs(recipe: PictureRecipe, given: Mapping[str, Any], *, as_they_wer
     for entry in recipe.needs:
         if entry.name in GIVEN_AS_ARGUMENTS and entry.name in given:
             continue
-        if entry.name == "latents" and not as_they_were:
+        if not as_they_were and entry.name in ("latents", *recipe.withheld):
             continue
         if entry.name.startswith("lora ") and entry.hash:
             continue  # `open_for` asks for it

@@ -1,13 +1,16 @@
 """`ldm reproduce` and `ldm generate --from`: Python -> PNG -> command line -> PNG ends bit for bit."""
 
+import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ldm_pipeline import LatentDiffusionPipeline, read_recipe, save_pictures
 from ldm_pipeline.cli import main
+from ldm_pipeline.cli_generate import left_out
 from ldm_pipeline.recipe import pixels_hash
 
 
@@ -88,6 +91,43 @@ def test_the_exit_status_tells_equal_from_different(ldm, file: Path, saved_folde
     assert status == 1 and ": equal within " in line and "; other than then: model_hash " in line
     status, (line,), _ = ldm("reproduce", str(file), "--model", str(other), "--tolerance", "0")
     assert status == 2 and ": different, by up to " in line
+
+
+def test_a_public_recipe_gives_its_settings_to_a_new_prompt(ldm, file: Path, saved_folder: Path):
+    model = ("--model", str(saved_folder))
+    _, (path,), _ = ldm("generate", "--from", str(file), "--metadata", "public", "--out", ".", *model)
+    status, _, (error,) = ldm("reproduce", path, *model)
+    assert status == 2 and "public and leaves out prompt, negative_prompt" in error
+    _, (path,), _ = ldm("generate", "dog", "--from", path, "--out", ".", *model)
+    new, old = read_recipe(path), read_recipe(file)
+    assert (new.prompt, new.negative_prompt, new.seed, new.scheduler) == ("dog", "", 7, old.scheduler)
+    assert new.request.guidance_rescale == 0.5
+
+
+def test_another_tools_settings_start_a_picture(ldm, saved_folder: Path, tmp_path: Path):
+    told = PngImagePlugin.PngInfo()
+    settings = "Steps: 3, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 2.5, Seed: 11, Size: 64x72"
+    told.add_text("parameters", f"red car\nNegative prompt: umbrella\n{settings}")
+    Image.new("RGB", (8, 8)).save(tmp_path / "theirs.png", pnginfo=told)
+    status, (path,), errors = ldm(
+        "generate", "--from", "theirs.png", "--model", str(saved_folder), "--out", "."
+    )
+    recipe = read_recipe(path)
+    assert status == 0 and errors == []
+    assert (recipe.prompt, recipe.negative_prompt, recipe.seed) == ("red car", "umbrella", 11)
+    request = recipe.request
+    assert (request.num_inference_steps, request.guidance_scale) == (3, 2.5)
+    assert (request.width, request.height, recipe.scheduler) == (64, 72, "DPMSolverMultistepScheduler")
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    assert ldm("generate", "--from", "plain.png")[0] == 2
+
+
+def test_hidden_packages_come_back():
+    with left_out(["this", "json"]):
+        assert sys.modules["this"] is None and sys.modules["json"] is not None
+        with pytest.raises(ImportError):
+            importlib.import_module("this")
+    assert "this" not in sys.modules and importlib.util.find_spec("this") is not None
 
 
 @pytest.mark.parametrize(
