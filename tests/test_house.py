@@ -70,7 +70,7 @@ TESTED_ELSEWHERE = {
 }
 # Tests of what several modules do together.
 OF_NO_MODULE = {
-    "main", "resume", "parity", "parity_features", "inpainting_parity",
+    "main", "resume", "parity", "parity_features", "inpainting_parity", "global_state",
 }  # fmt: skip
 LONGEST_FILE_LINES = 400
 LONGEST_EXAMPLE_LINES = 39
