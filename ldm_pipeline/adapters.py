@@ -9,6 +9,7 @@ Knows nothing of how they act on a picture: diffusers' own loaders do the work, 
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers.loaders import IPAdapterMixin, StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin
 from transformers import CLIPVisionModelWithProjection
 
@@ -26,7 +27,10 @@ class SafetensorsAdapters(TextualInversionLoaderMixin, StableDiffusionLoraLoader
     ) -> None:
         """Learn words from embeddings, with diffusers' arguments; ValueError for pickles."""
         _refuse_pickles(pretrained_model_name_or_path, kwargs)
-        with readable_weights(str(pretrained_model_name_or_path)):
+        place = self.device  # pyright: ignore[reportAttributeAccessIssue]
+        # transformers draws the new rows, which are overwritten, from the global random state.
+        devices = [place] if place.type == "cuda" else []
+        with readable_weights(str(pretrained_model_name_or_path)), torch.random.fork_rng(devices=devices):
             super().load_textual_inversion(
                 pretrained_model_name_or_path, token, **{**kwargs, "use_safetensors": True}
             )

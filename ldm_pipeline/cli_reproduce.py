@@ -30,7 +30,10 @@ def add_reproduce(commands: Any) -> None:
     )
     again.add_argument("--device", metavar="NAME", help="else as it was")
     again.add_argument(
-        "--tolerance", type=int, metavar="N", help="N/255 by which a color may differ and still be equal"
+        "--tolerance",
+        type=int,
+        metavar="N",
+        help="N/255 by which a color may differ and still be equal; else 2 in float32, 48 in half precision",
     )
     again.add_argument("--out", type=Path, metavar="FOLDER", help="save the new picture there")
 
@@ -44,7 +47,6 @@ def reproduce(options: argparse.Namespace) -> int:
 
     quiet_libraries()
     from ldm_pipeline.images import open_picture
-    from ldm_pipeline.reproduce import TOLERANCE
     from ldm_pipeline.reproduce import reproduce as draw_again
     from ldm_pipeline.saving import write_pictures
 
@@ -55,7 +57,7 @@ def reproduce(options: argparse.Namespace) -> int:
         loras=options.lora,
         inputs={name: open_picture(file) for name, file in files.items() if file},
         device=options.device,
-        tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
+        tolerance=options.tolerance,
     )
     print(f"{one_line(options.file.name)}: {one_line(done)}", flush=True)
     if options.out:

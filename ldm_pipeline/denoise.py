@@ -12,9 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm_pipeline.guidance import Guidance, Term, composed_prediction, weighted_mean
-from ldm_pipeline.network import rows_of
-from ldm_pipeline.schedulers import network_input
+from ldm_pipeline.network import alone, rows_of
+from ldm_pipeline.noise import Float32Draws
+from ldm_pipeline.schedulers import network_input, one_each
 from ldm_pipeline.text import Branch, TextConditioning, lengthen
+
+Join = Callable[[TextConditioning], TextConditioning]
+"""Adds to texts what is read beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +31,32 @@ class StepState:
     pictures: Any = None
     """What the network reads beside its prompt (`ip_adapter.ImageConditioning`); None: nothing."""
     exact: bool = False
-    """Whether each picture goes through the network alone, so that its neighbors cannot change its bits."""
+    """Whether each picture is computed alone, so that its neighbors cannot change its bits."""
+    join: Join | None = None
+    """Joins to a picture's texts what all pictures read beside them (regions' phrases); None: nothing."""
 
     def of_picture(self, i: int) -> "StepState":
-        """Give picture i's own state: what it would be in a run of that picture alone."""
+        """Give picture i's own state: what it would be in a run of that picture alone, its texts joined."""
         texts = self.conditioning
+        own = replace(
+            texts,
+            prompts=_branches_of(texts.prompts, i),
+            negatives=_branches_of(texts.negatives, i),
+            null=None if texts.null is None else _branches_of((texts.null,), i)[0],
+        )
         return replace(
             self,
-            latents=self.latents[i : i + 1],
-            conditioning=replace(
-                texts,
-                prompts=_branches_of(texts.prompts, i),
-                negatives=_branches_of(texts.negatives, i),
-                null=None if texts.null is None else _branches_of((texts.null,), i)[0],
-            ),
+            latents=alone(self.latents, i),
+            conditioning=own if self.join is None else self.join(own),
+            join=None,
             pictures=None if self.pictures is None else self.pictures.of_picture(i),
         )
+
+    def each_alone(self) -> "list[StepState]":
+        """Give the states that are predicted for one by one: with `exact` a picture's each, else this one."""
+        if self.exact:
+            return [self.of_picture(i) for i in range(len(self.latents))]
+        return [self if self.join is None else replace(self, conditioning=self.join(self.conditioning))]
 
 
 STATES = ("prompt_embeds", "negative_prompt_embeds")
@@ -74,19 +88,42 @@ def denoise(
     Step i of this run is step `first_step + i` of `total_steps`: that place decides where guidance and the
     negative prompt act. `joined` adds what an inpainting network reads beside its input, `put_back` restores
     what a mask keeps; once `interrupted` is true no step is begun. `predict_with` stands in for `predict`.
+    With `state.exact` pictures with a generator each, or with none, are stepped alone, too.
     """
+    each = [scheduler]
+    if state.exact:
+        each = one_each(scheduler, len(state.latents), generator=step_arguments.get("generator"))
     for i, timestep in enumerate(timesteps):
         if interrupted():
             break
         place = (first_step + i) / total_steps
-        model_input = joined(network_input(scheduler, state.latents, timestep))
+        rows = zip(each, _dealt(state.latents, each), strict=True)
+        model_input = joined(torch.cat([network_input(one, own, timestep) for one, own in rows]))
         prediction = (predict_with or predict)(
             unet, model_input, timestep, state, place=place, arguments=network_arguments
         )
-        stepped = scheduler.step(prediction, timestep, state.latents, **step_arguments, return_dict=False)[0]
-        kept = put_back(scheduler, stepped, i)
+        kept = put_back(scheduler, _stepped(each, prediction, timestep, state.latents, step_arguments), i)
         state = after_step(i, timestep, replace(state, latents=kept))
     return state.latents
+
+
+def _dealt(batch: Tensor, each: Sequence[Any]) -> Sequence[Tensor]:
+    """Deal a batch to schedulers: a picture to each, or all to the only one."""
+    return [alone(batch, i) for i in range(len(batch))] if len(each) == len(batch) else [batch]
+
+
+def _stepped(
+    each: Sequence[Any], prediction: Tensor, timestep: Tensor, latents: Tensor, arguments: dict[str, Any]
+) -> Tensor:
+    """Take one step with a scheduler per picture, or with one for all; noise is drawn in float32."""
+    rows, found = zip(each, _dealt(prediction, each), _dealt(latents, each), strict=True), []
+    with Float32Draws():
+        for i, (scheduler, own, before) in enumerate(rows):
+            given = arguments
+            if isinstance(draws := arguments.get("generator"), list) and len(each) == len(draws):
+                given = {**arguments, "generator": [draws[i]]}
+            found.append(scheduler.step(own, timestep, before, **given, return_dict=False)[0])
+    return torch.cat(found)
 
 
 def predict(
@@ -103,20 +140,16 @@ def predict(
     Tensors in `arguments` have a row per picture and are handed to each branch. With `state.exact` each
     picture has a batch of its own, of the branches and tokens that it would have alone.
     """
+    states = state.each_alone()
     if not state.exact:
-        return predict_batch(unet, model_input, timestep, state, place=place, arguments=arguments)
-    alone = [
+        return predict_batch(unet, model_input, timestep, states[0], place=place, arguments=arguments)
+    predictions = [
         predict_batch(
-            unet,
-            model_input[i : i + 1],
-            timestep,
-            state.of_picture(i),
-            place=place,
-            arguments=rows_of(arguments, i),
+            unet, alone(model_input, i), timestep, own, place=place, arguments=rows_of(arguments, i)
         )
-        for i in range(len(model_input))
+        for i, own in enumerate(states)
     ]
-    return alone[0] if len(alone) == 1 else torch.cat(alone)
+    return torch.cat(predictions)
 
 
 def predict_batch(
@@ -160,7 +193,7 @@ def _branches_of(branches: tuple[Branch, ...], i: int) -> tuple[Branch, ...]:
         read = None if branch.attention is None else branch.attention[rows]
         if read is not None and read[:, : (length := int(read.sum()))].all():
             states, read = states[:, :length], None
-        found.append(Branch(states=states, attention=read, weight=weight))
+        found.append(Branch(states=alone(states, 0), attention=read, weight=weight))
     return tuple(found)
 
 

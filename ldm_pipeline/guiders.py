@@ -10,10 +10,11 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from diffusers import guiders
 from torch import Tensor
 
-from ldm_pipeline.network import call_network
+from ldm_pipeline.network import alone, rows_of
 
 Predict = Callable[..., Tensor]
 """As `denoise.predict`: (unet, model_input, timestep, state, *, place, arguments), gives a prediction."""
@@ -107,14 +108,14 @@ def guided_by(guider: Any, *, first_step: int, total_steps: int, flow: bool) -> 
     """Give a prediction steered by a diffusers guider, for one run of the loop; the guider stays as it was.
 
     It takes the place of `denoise.predict` and of our own guidance: scale, rescaling and interval are the
-    guider's. One network call per condition that the guider asks for at a step. Calls under skip-layer,
-    perturbed-attention and auto guidance alter the UNet's modules while they last, so the caller must hold
-    the UNet alone. ValueErrors of `check_guider` and `check_steps`.
+    guider's. One network call per condition that the guider asks for at a step; in an exact run each picture
+    has network calls, and a copy of the guider, of its own. Calls under skip-layer, perturbed-attention and
+    auto guidance alter the UNet's modules while they last, so the caller must hold the UNet alone.
+    ValueErrors of `check_guider` and `check_steps`.
     """
     check_guider(guider, flow=flow)
     check_steps(guider, first_step=first_step, total_steps=total_steps)
-    ours = copy.deepcopy(guider)
-    fresh = True
+    ours: list[Any] = []
 
     def predict(
         unet: Any,
@@ -125,21 +126,28 @@ def guided_by(guider: Any, *, first_step: int, total_steps: int, flow: bool) -> 
         place: float,
         arguments: dict[str, Any],
     ) -> Tensor:
-        nonlocal fresh
-        texts = both_texts(state.conditioning)
-        if fresh:
-            # Guiders begin their momentum at step 0, which image-to-image never runs.
-            ours.set_state(0, total_steps, timestep)
-            ours.prepare_inputs(texts)
-            fresh = False
-        ours.set_state(round(place * total_steps), total_steps, timestep)
-        conditions = ours.prepare_inputs(texts)
-        for condition in conditions:
-            read = {name: getattr(condition, name) for name in texts}
-            condition.noise_pred = one_condition(
-                ours, unet, model_input, timestep, {**arguments, **read}, exact=state.exact
-            )
-        return ours(conditions).pred
+        texts = [both_texts(one.conditioning) for one in state.each_alone()]
+        inputs, given = [model_input], [arguments]
+        if state.exact:
+            inputs = [alone(model_input, i) for i in range(len(model_input))]
+            given = [rows_of(arguments, i) for i in range(len(model_input))]
+        if not ours:
+            for read in texts:
+                one = copy.deepcopy(guider)
+                # Guiders begin their momentum at step 0, which image-to-image never runs.
+                one.set_state(0, total_steps, timestep)
+                one.prepare_inputs(read)
+                ours.append(one)
+        asked = []
+        for one, read in zip(ours, texts, strict=True):
+            one.set_state(round(place * total_steps), total_steps, timestep)
+            asked.append(one.prepare_inputs(read))
+        # Condition by condition: a step cache knows a network call by its number.
+        for same in zip(*asked, strict=True):
+            for one, condition, own, others in zip(ours, same, inputs, given, strict=True):
+                read = {name: getattr(condition, name) for name in texts[0]}
+                condition.noise_pred = one_condition(one, unet, own, timestep, {**others, **read})
+        return torch.cat([one(conditions).pred for one, conditions in zip(ours, asked, strict=True)])
 
     return predict
 
@@ -166,8 +174,6 @@ def one_condition(
     model_input: Tensor,
     timestep: Tensor,
     arguments: dict[str, Any],
-    *,
-    exact: bool = False,
 ) -> Tensor:
     """Run the network as the guider wants it at this condition, and take its hooks off again."""
     try:
@@ -175,6 +181,6 @@ def one_condition(
             guider.prepare_models(unet)
         except ValueError as error:
             raise ValueError(f"guider={type(guider).__name__} cannot alter this UNet: {error}") from error
-        return call_network(unet, model_input, timestep, arguments, exact=exact)
+        return unet(model_input, timestep, **arguments, return_dict=False)[0]
     finally:
         guider.cleanup_models(unet)

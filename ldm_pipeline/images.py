@@ -107,9 +107,9 @@ def as_masks(
     Colors are made gray first. ValueErrors as above.
     """
     masks = [_one_picture(item, "mask_image") for item in _items(mask, "mask_image", one_picture_dims=2)]
-    stacked = _stacked([_resized(one, size, resample) for one in masks], "mask_image")
-    weights = torch.tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
-    gray = (stacked * weights).sum(1, keepdim=True)
+    weights = torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)
+    levels = [(_resized(one, size, resample) * weights).sum(0, keepdim=True) for one in masks]
+    gray = _stacked(levels, "mask_image")
     if not soft:
         return (gray >= 0.5).to(torch.float32)
     return torch.where(gray < SURELY, 0.0, torch.where(gray > 1 - SURELY, 1.0, gray))
@@ -192,9 +192,11 @@ def cut_out(
         return as_pictures([frame.resize(part, height, width, resize_mode="fill") for part in parts])
 
     gray = cut(masks)[:, :1]
-    binary = not ((mask > 0) & (mask < 1)).any()
+    soft = spread(((mask > 0) & (mask < 1)).flatten(1).any(1), rows).reshape(-1, 1, 1, 1)
     return Cutout(
-        picture=cut(pictures), mask=(gray >= 0.5).to(torch.float32) if binary else gray, boxes=tuple(boxes)
+        picture=cut(pictures),
+        mask=torch.where(soft, gray, (gray >= 0.5).to(gray.dtype)),
+        boxes=tuple(boxes),
     )
 
 
@@ -237,8 +239,11 @@ def blended(
     kept, mask = (spread(one, len(drawn)).to(drawn) for one in (picture, mask))
     if blend == "exact":
         return torch.where(mask > 0, drawn, kept)
-    share = feathered(mask, reach=reach)
-    return torch.where(share > 0, torch.lerp(kept, drawn, share), kept)
+    faded = []  # one by one, so that no picture's last bits depend on its neighbors
+    for under, over, painted in zip(*(one.split(1) for one in (kept, drawn, mask)), strict=True):
+        share = feathered(painted, reach=reach)
+        faded.append(torch.where(share > 0, torch.lerp(under, over.contiguous(), share), under))
+    return torch.cat(faded)
 
 
 def feathered(

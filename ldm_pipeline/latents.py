@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm_pipeline.images import spread
-from ldm_pipeline.noise import Generators, draw_noise
+from ldm_pipeline.network import alone
+from ldm_pipeline.noise import Float32Draws, Generators, draw_noise
 from ldm_pipeline.schedulers import first_noise, noised
 
 MOST_CELLS_DECODED = 64 * 64
@@ -277,11 +278,11 @@ def picture_to_latents(
     pixels = (2.0 * picture - 1.0).to(device=device, dtype=vae.dtype)
     if isinstance(generators, list):
         shared = len(generators) // len(pixels)
-        alone = []
-        for i, one in enumerate(pixels.split(1)):
-            encoded = vae.encode(one)
-            alone += [_sample(encoded, draw) for draw in generators[i * shared : (i + 1) * shared]]
-        latents = torch.cat(alone)
+        sampled = []
+        for i in range(len(pixels)):
+            encoded = vae.encode(alone(pixels, i))
+            sampled += [_sample(encoded, draw) for draw in generators[i * shared : (i + 1) * shared]]
+        latents = torch.cat(sampled)
     else:
         latents = _sample(vae.encode(pixels), generators)
     return latents * vae.config.scaling_factor
@@ -289,7 +290,10 @@ def picture_to_latents(
 
 def _sample(encoded: Any, generator: torch.Generator) -> Tensor:
     """Draw from what a VAE encoded; a tiny autoencoder (`AutoencoderTiny`) gives latents without a spread."""
-    return encoded.latent_dist.sample(generator) if hasattr(encoded, "latent_dist") else encoded.latents
+    if not hasattr(encoded, "latent_dist"):
+        return encoded.latents
+    with Float32Draws():
+        return encoded.latent_dist.sample(generator)
 
 
 def skip_posterior_draw(
@@ -318,13 +322,14 @@ def latents_to_picture(
         )
     scaled = latents / vae.config.scaling_factor
     cells = scaled.shape[-2] * scaled.shape[-1]
-    at_once = 1 if exact else max(1, MOST_CELLS_DECODED // cells)
-    parts = [_decoded(vae, part) for part in scaled.split(at_once)]
+    at_once = max(1, MOST_CELLS_DECODED // cells)
+    batches = [alone(scaled, i) for i in range(len(scaled))] if exact else scaled.split(at_once)
+    parts = [_decoded(vae, part) for part in batches]
     if vae.dtype != torch.float32 and not all(torch.isfinite(part).all() for part in parts):
         precise = copy.deepcopy(vae).float()
         parts = [
             part if torch.isfinite(part).all() else _decoded(precise, again)
-            for part, again in zip(parts, scaled.split(at_once), strict=True)
+            for part, again in zip(parts, batches, strict=True)
         ]
     picture = parts[0] if len(parts) == 1 else torch.cat(parts)
     if not torch.isfinite(picture).all():

@@ -4,11 +4,13 @@ Knows nothing of schedulers or of what the noise is added to, and never touches 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
 from torch import Generator, Tensor
+from torch.overrides import TorchFunctionMode
 
 Generators = Generator | list[Generator]
 """One generator that draws a whole batch at once (diffusers' way), or one per picture (ours)."""
@@ -26,7 +28,7 @@ def draw_noise(
 
     With one generator per picture each picture is drawn alone: `torch.randn` is not prefix-stable, so a
     batch drawn at once would give the first picture other noise than it gets alone. Always float32, then
-    cast: float16 draws differ by rounding only, and float64 draws are other noise altogether.
+    cast, as in `Float32Draws`.
     """
     if isinstance(generators, list):
         alone = [
@@ -34,3 +36,21 @@ def draw_noise(
         ]
         return torch.cat(alone).to(dtype)
     return randn_tensor(tuple(shape), generator=generators, device=device, dtype=torch.float32).to(dtype)
+
+
+class Float32Draws(TorchFunctionMode):
+    """While it is on, `torch.randn` draws in float32 in this thread and rounds to the type it was asked for.
+
+    Schedulers and VAE posteriors draw in the number type of what they are given. In half precision that is
+    the float32 noise, rounded, where a picture has a multiple of 16 numbers, and other noise altogether
+    elsewhere (8 x 65 x 65 at 520 pixels); in float64 it always is (torch 2.15).
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        dtype = named.get("dtype")
+        if func is not torch.randn or dtype is None or dtype == torch.float32:
+            return func(*args, **named)
+        return func(*args, **{**named, "dtype": torch.float32}).to(dtype)

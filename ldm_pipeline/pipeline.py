@@ -130,7 +130,7 @@ class LatentDiffusionPipeline(LatentDiffusionStages):
         num_images_per_prompt: pictures per row, at least 1. Pictures are counted prompt-major.
         seed: 0 to 2^32-1; picture i has seed + i and a CPU generator of its own, as in diffusers with
             `generator=torch.Generator("cpu").manual_seed(seed + i)`. A list has one seed per picture. None:
-            fresh entropy, recorded in the result.
+            fresh entropy, recorded in the result. `torch.manual_seed` has no effect.
         generator: diffusers' way instead of a seed, one for all pictures or one each.
         latents: standard normal noise to use in place of drawing it, (pictures channels height/8 width/8).
         prompt_embeds, negative_prompt_embeds: token states in place of texts, (rows tokens width).

@@ -28,12 +28,19 @@ FLOW_SCHEDULERS = (
 """Schedulers that run a rectified-flow model rightly."""
 
 DIFFUSION_SCHEDULERS = (
+    "CMStochasticIterativeScheduler",
+    "CogVideoXDDIMScheduler",
+    "CosineDPMSolverMultistepScheduler",
+    "DDIMParallelScheduler",
     "DDIMScheduler",
+    "DDPMParallelScheduler",
     "DDPMScheduler",
     "DEISMultistepScheduler",
     "DPMSolverMultistepScheduler",
     "DPMSolverSDEScheduler",
     "DPMSolverSinglestepScheduler",
+    "EDMDPMSolverMultistepScheduler",
+    "EDMEulerScheduler",
     "EulerAncestralDiscreteScheduler",
     "EulerDiscreteScheduler",
     "HeunDiscreteScheduler",
@@ -46,11 +53,16 @@ DIFFUSION_SCHEDULERS = (
     "TCDScheduler",
     "UniPCMultistepScheduler",
 )
-"""Schedulers that run a model which predicts eps or v, with the model's own noise schedule."""
+"""Schedulers that run a model which predicts eps or v: all those that a folder may name (`folder.py`).
+
+The consistency, cosine and EDM ones bring their own noise levels, all others take the model's.
+"""
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 NOT_FOR_X0 = (
+    "CosineDPMSolverMultistepScheduler",
     "DPMSolverSDEScheduler",
+    "EDMDPMSolverMultistepScheduler",
     "EDMEulerScheduler",
     "EulerAncestralDiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler",
@@ -171,11 +183,13 @@ def class_and_config(name: str, *, flow: bool) -> tuple[str | None, dict[str, An
     return class_name, {**config, **plain, **SPACINGS[spacing or "normal"]}
 
 
-def check_scheduler(scheduler: Any, *, flow: bool, seeded: bool = True) -> None:
+def check_scheduler(
+    scheduler: Any, *, flow: bool, seeded: bool = True, device: torch.device | None = None
+) -> None:
     """Raise ValueError, before the first step, for a scheduler that would draw noise from this model.
 
     `flow` says what the model was trained for; most schedulers neither know nor ask. `seeded`: seeds, and not
-    the caller's generators, are to repeat the pictures.
+    the caller's generators, are to repeat the pictures, on `device` as anywhere else; None: a CPU.
     """
     name, config = type(scheduler).__name__, scheduler.config
     able = ", ".join(FLOW_SCHEDULERS if flow else DIFFUSION_SCHEDULERS)
@@ -208,7 +222,13 @@ def check_scheduler(scheduler: Any, *, flow: bool, seeded: bool = True) -> None:
     if seeded and name == "DPMSolverSDEScheduler":
         raise ValueError(
             f"{name} takes its noise from noise_sampler_seed in its config, not from seed: give generator and"
-            " set that, or use EulerAncestralDiscreteScheduler"
+            " set that, or use EulerAncestralDiscreteScheduler, KDPM2AncestralDiscreteScheduler or"
+            " DPMSolverMultistepScheduler with algorithm_type='sde-dpmsolver++'"
+        )
+    if seeded and device is not None and device.type != "cpu" and name == "CosineDPMSolverMultistepScheduler":
+        raise ValueError(
+            f"{name} draws its noise on {device.type}, where a seed means other noise than on a CPU: give"
+            " generator, or use DPMSolverMultistepScheduler with algorithm_type='sde-dpmsolver++'"
         )
 
 
@@ -225,6 +245,28 @@ def scheduler_for_run(scheduler: Any, *, as_in_inpainting: bool = False) -> Any:
         **{key: value for key, value in wanted.items() if run.config.get(key, value) != value}
     )
     return run
+
+
+def seed_own_noise(scheduler: Any, generators: Any) -> None:
+    """Seed, in a run's copy, a scheduler that draws noise by itself and whose config fixes no seed.
+
+    Left alone it would draw one from the global random state. The seed, one per picture where each has a
+    generator, follows from the generator's present state, which is not advanced: what is drawn from it later
+    is what diffusers draws.
+    """
+    if getattr(scheduler, "noise_sampler_seed", 0) is not None:
+        return
+
+    def next_number(generator: torch.Generator) -> int:
+        twin = torch.Generator(generator.device)
+        twin.set_state(generator.get_state())
+        drawn = torch.randint(0, 2**63 - 1, (), generator=twin, device=generator.device)
+        return int(drawn.item())
+
+    several = isinstance(generators, list)
+    scheduler.noise_sampler_seed = (
+        [next_number(one) for one in generators] if several else next_number(generators)
+    )
 
 
 def set_steps(
@@ -268,6 +310,16 @@ def noised(scheduler: Any, clean: Tensor, noise: Tensor, timestep: Tensor) -> Te
     if add is not None:
         return add(clean, timestep.reshape(1), noise)
     return scheduler.add_noise(clean, noise, timestep.reshape(1))
+
+
+def one_each(scheduler: Any, pictures: int, *, generator: Any) -> list[Any]:
+    """Give a scheduler per picture, so that each is stepped alone, or one for all where it draws for all.
+
+    `generator` is what `step_arguments` chose. The first is `scheduler` itself, which so goes on counting.
+    """
+    if isinstance(generator, torch.Generator) or hasattr(scheduler, "noise_sampler_seed"):
+        return [scheduler]
+    return [scheduler, *(copy.deepcopy(scheduler) for _ in range(pictures - 1))]
 
 
 def network_input(scheduler: Any, latents: Tensor, timestep: Tensor) -> Tensor:

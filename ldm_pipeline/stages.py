@@ -6,6 +6,7 @@ Knows nothing of how a call's arguments were checked, nor in which order the sta
 # diffusers exports lazily, which pyright takes for private names.
 # pyright: reportPrivateImportUsage=false
 
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -20,7 +21,7 @@ from ldm_pipeline import schedulers
 from ldm_pipeline.arguments import MASK_TENSORS, Asked, ModelFacts
 from ldm_pipeline.attention import blocked_attention
 from ldm_pipeline.components import LatentDiffusionComponents
-from ldm_pipeline.denoise import Predict, StepState, call_back, denoise, predict
+from ldm_pipeline.denoise import Join, Predict, StepState, call_back, denoise, predict
 from ldm_pipeline.guidance import Guidance, scale_embedding
 from ldm_pipeline.guiders import guided_by, layers_changed
 from ldm_pipeline.images import blended, paste_back, to_pil
@@ -30,6 +31,7 @@ from ldm_pipeline.prompt_rows import NegativeRow, PromptRow, texts, with_texts
 from ldm_pipeline.regions import regional_attention, with_phrases
 from ldm_pipeline.step_cache import cached_steps
 from ldm_pipeline.text import Branch, TextConditioning, condition
+from ldm_pipeline.tokens import spelled_out
 from ldm_pipeline.turns import turn
 
 CACHED_DEPTH = 1
@@ -42,8 +44,11 @@ class LatentDiffusionStages(LatentDiffusionComponents):
     def prepare_scheduler(self, asked: Asked) -> tuple[Any, int]:
         """Lay out the schedule on a copy of the scheduler, and give its number of steps."""
         request = asked.request
-        schedulers.check_scheduler(self.scheduler, flow=self._is_flow_model, seeded=bool(request.seeds))
+        schedulers.check_scheduler(
+            self.scheduler, flow=self._is_flow_model, seeded=bool(request.seeds), device=asked.device
+        )
         scheduler = schedulers.scheduler_for_run(self.scheduler, as_in_inpainting=request.blend == "none")
+        schedulers.seed_own_noise(scheduler, asked.generators)
         steps = schedulers.set_steps(
             scheduler,
             request.num_inference_steps,
@@ -145,7 +150,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
         with (
             self.progress_bar(total=len(start.timesteps)) as bar,  # pyright: ignore
             self._fast_attention(self.unet, start.latents),
-            self._prediction(asked, start, conditioning) as (predict_with, read),
+            self._prediction(asked, start) as (predict_with, join),
         ):
             held = [start]  # a callback may replace what a mask keeps
 
@@ -164,10 +169,11 @@ class LatentDiffusionStages(LatentDiffusionComponents):
                 scheduler,
                 StepState(
                     latents=start.latents,
-                    conditioning=read,
+                    conditioning=conditioning,
                     guidance=guidance,
                     pictures=pictures,
                     exact=request.exact,
+                    join=join,
                 ),
                 timesteps=start.timesteps,
                 first_step=start.first_step,
@@ -189,9 +195,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
         return blocked_attention(latents.device, network.dtype, tokens=rows * columns)
 
     @contextmanager
-    def _prediction(
-        self, asked: Asked, start: Start, conditioning: TextConditioning
-    ) -> Iterator[tuple[Predict, TextConditioning]]:
+    def _prediction(self, asked: Asked, start: Start) -> Iterator[tuple[Predict, Join | None]]:
         """Choose how a step predicts and what it reads: plainly, by regions, by a guider, with a cache.
 
         Holds the UNet meanwhile: alone where modules are altered, with other runs otherwise.
@@ -202,6 +206,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
         with ExitStack() as stack:
             stack.enter_context(turn(self.unet, alters=alters))
             predict_with: Predict = predict
+            join: Join | None = None
             if asked.guider is not None:
                 predict_with = guided_by(
                     asked.guider,
@@ -212,11 +217,11 @@ class LatentDiffusionStages(LatentDiffusionComponents):
             if asked.regions:
                 rows, columns = start.latents.shape[-2:]
                 stack.enter_context(regional_attention(self.unet, asked.regions, rows=rows, columns=columns))
-                conditioning = with_phrases(conditioning, self._phrases(asked))
+                join = functools.partial(with_phrases, phrases=self._phrases(asked))
             if interval > 1:
                 cache = cached_steps(self.unet, predict_with, interval=interval, depth=CACHED_DEPTH)
                 predict_with = stack.enter_context(cache)
-            yield predict_with, conditioning
+            yield predict_with, join
 
     def _phrases(self, asked: Asked) -> Branch:
         """Encode the regions' phrases, one row each."""
@@ -257,7 +262,7 @@ class LatentDiffusionStages(LatentDiffusionComponents):
                 drawn = paste_back(drawn, asked.picture, asked.cutout.boxes)
                 blend = "exact" if blend == "none" else blend  # as in diffusers, which restores the rest too
             drawn = blended(drawn, asked.picture, asked.mask, blend=blend, reach=self.vae_scale_factor)
-        drawn, blocked = self._check_safety(drawn)
+        drawn, blocked = self._check_safety(drawn, exact=request.exact)
         if asked.output_type == "pil":
             return to_pil(drawn), blocked
         return (drawn if asked.output_type == "pt" else VaeImageProcessor.pt_to_numpy(drawn)), blocked
@@ -291,26 +296,25 @@ class LatentDiffusionStages(LatentDiffusionComponents):
         )
         return found.prompt, found.negative
 
-    def _check_safety(self, drawn: Tensor) -> tuple[Tensor, list[bool] | None]:
+    def _check_safety(self, drawn: Tensor, *, exact: bool) -> tuple[Tensor, list[bool] | None]:
         """Let a loaded safety checker black out pictures, and say so; without one nothing is checked."""
         if self.safety_checker is None:
             return drawn, None
-        clip_input = self.feature_extractor(to_pil(drawn), return_tensors="pt").pixel_values
-        clip_input = clip_input.to(device=self._execution_device, dtype=self.safety_checker.dtype)
-        checked, flags = self.safety_checker(images=drawn.clone(), clip_input=clip_input)
-        blocked = [bool(flag) for flag in flags]
+        checked, blocked = [], []
+        for some in drawn.split(1 if exact else len(drawn)):
+            clip_input = self.feature_extractor(to_pil(some), return_tensors="pt").pixel_values
+            clip_input = clip_input.to(device=self._execution_device, dtype=self.safety_checker.dtype)
+            pictures, flags = self.safety_checker(images=some.clone(), clip_input=clip_input)
+            checked.append(torch.as_tensor(pictures))
+            blocked += [bool(flag) for flag in flags]
         if any(blocked):
             numbers = ", ".join(str(i) for i, one in enumerate(blocked) if one)
             warnings.warn(f"the safety checker blocked and blacked out picture {numbers}", stacklevel=4)
-        return checked, blocked
+        return torch.cat(checked), blocked
 
     def _learned(self, rows: Sequence[PromptRow | NegativeRow]) -> list[Any]:
         """Write out textual inversions that hold several tokens."""
-
-        def learned(text: str) -> str:
-            return self.maybe_convert_prompt(text, self.tokenizer)  # pyright: ignore
-
-        return [with_texts(row, learned) for row in rows]
+        return [with_texts(row, lambda text: spelled_out(self.tokenizer, text)) for row in rows]
 
     @contextmanager
     def _lora_in_text_encoder(self, cross_attention_kwargs: dict[str, Any] | None) -> Iterator[None]:

@@ -58,6 +58,23 @@ def pieces_of(text: str, *, long_prompt: LongPrompt, prompt_syntax: PromptSyntax
     return pieces
 
 
+def spelled_out(tokenizer: Any, text: str) -> str:
+    """Write out learned words of several vectors, `<cat>` as `<cat> <cat>_1 ...`, for any length of text.
+
+    As diffusers' `maybe_convert_prompt`, whose tokenizer call complains of texts that are read in chunks.
+    """
+    learned = tokenizer.added_tokens_encoder
+    with _tokenizing:
+        ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        found = set(tokenizer.convert_ids_to_tokens(ids))
+    for word in sorted(found & learned.keys()):
+        parts = [word]
+        while (part := f"{word}_{len(parts)}") in learned:
+            parts.append(part)
+        text = text.replace(word, " ".join(parts))
+    return text
+
+
 def tokenize(
     tokenizer: Any,
     texts: Sequence[str | Sequence[WeightedText]],

@@ -7,8 +7,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_args
 
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray
+
+CHECKER = beartype(conf=BeartypeConf(is_random=False))
+"""Of a list it looks at the first entry, and not at one drawn from Python's global random state."""
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -17,7 +20,7 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     if not arrays:
         return function
     function.__annotations__ = arrays
-    return beartype(function)
+    return CHECKER(function)
 
 
 def names_array(hint: Any) -> bool:

@@ -82,7 +82,7 @@ TESTED_ELSEWHERE = {
 }
 # Tests of what several modules do together.
 OF_NO_MODULE = {
-    "main", "resume", "parity", "parity_features", "inpainting_parity",
+    "main", "resume", "parity", "parity_features", "inpainting_parity", "global_state",
     "finetune_resume", "finetune_processes",
 }  # fmt: skip
 LONGEST_FILE_LINES = 400

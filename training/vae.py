@@ -62,8 +62,9 @@ class VaeObjective(nn.Module):
         super().__init__()
         self.vae, self.run = vae, run
         self.recogniser = recogniser.requires_grad_(False)
-        self.probe = nn.Conv2d(run.shape.latent_channels, 3, 1)
-        nn.init.zeros_(self.probe.weight)
+        # torch would draw initial weights, which are overwritten here, from its global random state.
+        self.probe = nn.utils.skip_init(nn.Conv2d, run.shape.latent_channels, 3, 1)
+        nn.init.zeros_(self.probe.weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.probe.bias)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

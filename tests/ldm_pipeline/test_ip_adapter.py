@@ -323,3 +323,26 @@ def test_what_cannot_be_prepared_is_refused_in_one_line(pooled, loaded, embeds, 
     with pytest.raises(ValueError) as caught:
         pipe.prepare_ip_adapter_image_embeds(None, embeds, CPU, 1, True)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("by", ["image", "embeds"])
+def test_a_guider_beside_an_ip_adapter_is_refused_in_one_line(pooled, by):
+    pipe = ours(pooled)
+    given: dict[str, Any] = {"ip_adapter_image": picture(1)}
+    if by == "embeds":
+        embeds = pipe.prepare_ip_adapter_image_embeds(picture(1), None, CPU, 1, True)
+        given = {"ip_adapter_image_embeds": embeds}
+    with pytest.raises(ValueError) as caught:
+        pipe("paris", seed=7, guider=diffusers.guiders.ClassifierFreeGuidance(4.0), **given)
+    assert str(caught.value) == "guider and ip_adapter_image do not go together: use guidance_scale"
+
+
+def test_regions_beside_an_ip_adapter_are_refused_in_one_line_and_leave_the_unet_as_it_was(pooled):
+    pipe = ours(pooled)
+    before = dict(pipe.unet.attn_processors)
+    box = [("a red car", (0.0, 0.5, 0.5, 1.0))]
+    with pytest.raises(ValueError) as caught:
+        pipe("paris", seed=7, regions=box, ip_adapter_image=picture(1), num_inference_steps=1)
+    told = "regions and an IP-Adapter do not go together: call unload_ip_adapter() first"
+    assert str(caught.value) == told
+    assert dict(pipe.unet.attn_processors) == before

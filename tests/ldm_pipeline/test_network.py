@@ -10,8 +10,7 @@ import pytest
 import torch
 from diffusers import guiders
 
-from ldm_pipeline.network import call_network, rows_of
-from tests import tiny
+from ldm_pipeline.network import alone, rows_of
 
 LONG = ", ".join(["a red car in london"] * 20)
 
@@ -30,18 +29,21 @@ def test_rows_of_cuts_tensors_only():
     assert found["cross_attention_kwargs"] is kept and found["mask"] is None
 
 
-@torch.no_grad()
-def test_exact_calls_the_network_once_per_picture_with_equal_bits():
-    unet: Any = tiny.make_unet()
-    latents, states = torch.randn(3, 8, 8, 8), torch.randn(3, 7, 32)
-    timestep = torch.tensor(500)
+def test_a_row_alone_lies_in_memory_as_in_a_run_of_its_own():
+    batch = torch.arange(3 * 8 * 65 * 65.0).reshape(3, 8, 65, 65).to(memory_format=torch.channels_last)
+    row = alone(batch, 1)
+    assert torch.equal(row, batch[1:2])
+    assert row.is_contiguous() and row.data_ptr() % 64 == 0 and row.storage_offset() == 0
+
+
+def test_exact_calls_the_network_and_the_guider_once_per_picture(flow_pipe):
     rows = []
-    hook = unet.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
-    every = call_network(unet, latents, timestep, {"encoder_hidden_states": states}, exact=True)
-    alone = call_network(unet, latents[1:2], timestep, {"encoder_hidden_states": states[1:2]}, exact=False)
+    hook = flow_pipe.unet.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    draw(flow_pipe, ["paris"] * 3, 7, num_inference_steps=1)
+    draw(flow_pipe, ["paris"] * 3, 7, num_inference_steps=1, guider=guiders.ClassifierFreeGuidance(4.0))
+    draw(flow_pipe, ["paris"] * 3, 7, num_inference_steps=1, exact=False)
     hook.remove()
-    assert rows == [1, 1, 1, 1]
-    assert torch.equal(every[1:2], alone)
+    assert rows == [2] * 3 + [1] * 6 + [6]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import torch
 
-from ldm_pipeline.noise import draw_noise, generators_for
+from ldm_pipeline.noise import Float32Draws, draw_noise, generators_for
 
 CPU = torch.device("cpu")
 
@@ -34,3 +34,14 @@ def test_drawing_leaves_the_global_random_state_alone():
     before = torch.get_rng_state()
     draw((2, 4, 8, 8), [1, 2])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_draws_of_others_are_float32_while_told_so_and_theirs_afterwards():
+    def drawn(dtype=None):
+        return torch.randn(1, 4, 9, 7, generator=torch.Generator("cpu").manual_seed(7), dtype=dtype)
+
+    with Float32Draws():
+        inside = drawn(torch.bfloat16)
+        assert torch.equal(drawn(), drawn(torch.float32))
+    assert torch.equal(inside, drawn().to(torch.bfloat16))
+    assert not torch.allclose(inside, drawn(torch.bfloat16)), "torch draws other noise in half precision"

@@ -255,13 +255,17 @@ def test_threads_may_share_a_pipeline(eps_pipe):
         assert np.abs(a - b).max() < 1e-5
 
 
-def test_a_safety_checker_is_reported_and_never_silent():
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_safety_checker_is_reported_and_never_silent(exact):
     class Blocker(torch.nn.Module):
-        dtype, device = torch.float32, torch.device("cpu")
+        dtype, device, seen = torch.float32, torch.device("cpu"), 0
 
         def forward(self, *, images, clip_input):
-            images[1] = 0
-            return images, [False, True]
+            assert len(images) == len(clip_input) == (1 if exact else 2)
+            flags = [self.seen + i == 1 for i in range(len(images))]
+            self.seen += len(images)
+            images[flags] = 0
+            return images, flags
 
     class Extractor:
         def __call__(self, pictures, return_tensors):
@@ -270,7 +274,7 @@ def test_a_safety_checker_is_reported_and_never_silent():
     pipe = tiny.make_pipeline()
     pipe.safety_checker, pipe.feature_extractor = Blocker(), Extractor()
     with pytest.warns(UserWarning, match="blocked and blacked out picture 1"):
-        out = pipe("paris", seed=1, num_images_per_prompt=2, **QUICK)
+        out = pipe("paris", seed=1, num_images_per_prompt=2, exact=exact, **QUICK)
     assert out.nsfw_content_detected == [False, True]
     assert out.images[1].max() == 0 and out.images[0].max() > 0
 

@@ -73,6 +73,17 @@ def test_the_tolerance_is_a_bound_on_every_color(drawn, files: list[Path], step:
     assert (done.level, done.largest, done.differing) == (level, step, int(step > 0))
 
 
+@pytest.mark.parametrize(("kind", "most"), [("float32", 2), ("bfloat16", 48), ("float16", 48)])
+def test_the_default_tolerance_is_the_promise(drawn, files: list[Path], kind: str, most: int):
+    recipe = dataclasses.replace(read_recipe(files[0]), dtypes={"unet": kind}, pixels_hash="")
+    saved = open_picture(files[0])
+    for step, level in ((most, "equal"), (most + 1, "different")):
+        pixels = np.asarray(saved, np.int16).copy()
+        pixels[3, 5, 1] += step if pixels[3, 5, 1] < 128 else -step
+        moved = Image.fromarray(pixels.astype(np.uint8))
+        assert compare(moved, drawn.recipes[0], saved=saved, recipe=recipe).level == level
+
+
 def test_another_size_is_different(drawn, files: list[Path]):
     larger = drawn.images[0].resize((128, 64))
     done = compare(larger, drawn.recipes[0], saved=open_picture(files[0]), recipe=read_recipe(files[0]))

@@ -1,10 +1,16 @@
 """Texts become the tokenizer's own numbers, cut or in chunks; lost ends and unknown words are found."""
 
+import logging
+from typing import Any
+
 import pytest
 import torch
 
 from ldm_pipeline.prompt_syntax import WeightedText
-from ldm_pipeline.tokens import chunk_ends, pieces_of, tokenize, unknown_words, words_of
+from ldm_pipeline.tokens import chunk_ends, pieces_of, spelled_out, tokenize, unknown_words, words_of
+from tests import tiny
+
+LONG = ", ".join(["a red car in london"] * 30)
 
 
 def test_tokens_equal_those_of_the_tokenizer_with_padding_and_cutting(flow_pipe):
@@ -69,3 +75,32 @@ def test_a_chunk_ends_after_a_near_comma_or_else_a_word_or_else_where_it_is_full
     assert chunk_ends([*[word] * 73, part, part, part, word], 75) == [73, 77]
     assert chunk_ends([part] * 80, 75) == [75, 80]
     assert chunk_ends([], 75) == [0]
+
+
+@pytest.fixture
+def complaints(caplog: pytest.LogCaptureFixture):
+    """What transformers' logger, which does not hand on to others, says."""
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_a_prompt_that_is_read_in_chunks_is_not_called_too_long(complaints):
+    pipe = tiny.make_pipeline()  # a fresh tokenizer: one complains only once
+    pipe(LONG, negative_prompt=LONG, long_prompt="chunk", seed=7, num_inference_steps=1, output_type="pt")
+    assert complaints.text == ""
+    pipe.tokenizer(LONG)
+    assert "Token indices sequence length is longer" in complaints.text, "the check sees such a message"
+
+
+def test_learned_words_are_written_out_as_diffusers_does(complaints):
+    pipe: Any = tiny.make_pipeline()
+    pipe.load_textual_inversion(torch.zeros(3, 32), token="<mine>")
+    pipe.load_textual_inversion(torch.zeros(1, 32), token="<one>")
+    texts = ["paris", "a <mine> and <mine>, <one>", "<mine>_1 alone", f"{LONG} <mine>", ""]
+    complaints.clear()
+    found = [spelled_out(pipe.tokenizer, text) for text in texts]
+    assert complaints.text == ""
+    assert found == [pipe.maybe_convert_prompt(text, pipe.tokenizer) for text in texts]
+    assert found[1] == "a <mine> <mine>_1 <mine>_2 and <mine> <mine>_1 <mine>_2, <one>"
