@@ -21,10 +21,10 @@ from ldm_pipeline.replay import CannotReplay, arguments_of, open_for
 
 TOLERANCES = {"float32": 2}
 HALF_TOLERANCE = 48
-"""Steps of 255 that "equal" allows a color of a pixel by default, by the UNet's number type and for all others.
+"""Steps of 255 that "equal" allows a color by default, by the UNet's number type, and for all others.
 
 Twice what other threads and another instruction set changed at most in 16 pictures of the bundled model
-(README, "The same picture every time"), in float32 one step more.
+(README, "The same picture every time").
 """
 Level = Literal["bit-exact", "equal", "different"]
 COMPARED = ("model_hash", "loras", "scheduler", "scheduler_config", "device", "dtypes", "threads")
@@ -95,8 +95,8 @@ def reproduce(
         loras: Files of the recipe's LoRAs.
         inputs: What the file does not hold, by the recipe's names, e.g. {"image": picture}.
         device: "cpu", "cuda", ...; None for the recipe's.
-        tolerance: Steps of 255, 0 to 255, by which a color may differ in an "equal" picture; None: 2 where the
-            recipe's UNet computed in float32, else 48.
+        tolerance: Steps of 255, 0 to 255, by which a color may differ in an "equal" picture; None: 2 where
+            the recipe's UNet computed in float32, else 48.
 
     Raises:
         RecipeError: the file carries no recipe, or a damaged one.
@@ -128,7 +128,7 @@ def compare(
     recipe: PictureRecipe,
     tolerance: int | None = None,
 ) -> Reproduction:
-    """Compare a new picture, and what made it, with a saved one and its recipe; `tolerance` as in `reproduce`."""
+    """Compare a new picture, and what made it, with a saved one and its recipe; `tolerance` as there."""
     if tolerance is None:
         tolerance = TOLERANCES.get(recipe.dtype, HALF_TOLERANCE)
     as_drawn = not recipe.pixels_hash or pixels_hash(saved) == recipe.pixels_hash

@@ -2,14 +2,12 @@
 
 import csv
 import json
-import os
 import signal
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
+from ldm_pipeline import compare
 from ldm_pipeline.cli import main
 
 PARIS = ["paris on a rainy day", "--negative-prompt", "umbrella", "--ask", "umbrella", "--set",
@@ -51,23 +49,25 @@ def test_a_negative_prompt_is_studied_with_a_sham_arm(ldm, tmp_path: Path):
     assert plain["comparisons"][0]["needed"]["change"] == 0.2
 
 
-def test_an_interrupted_study_says_how_to_go_on_and_ends_with_the_same_bytes(ldm, tmp_path: Path):
+def test_an_interrupted_study_says_how_to_go_on_and_ends_with_the_same_bytes(
+    ldm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     words = [*PARIS, "--no-sham", "--seeds", "0-9", "--out"]
+    drawn = 0
 
-    def stop_soon():
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if len(list((tmp_path / "parted").glob("pictures/*/*.png"))) >= 3:
-                os.kill(os.getpid(), signal.SIGINT)
-                return
-            time.sleep(0.002)
+    def draw_three(*given):
+        nonlocal drawn
+        if drawn == 3:
+            signal.raise_signal(signal.SIGINT)
+        draw_one(*given)
+        drawn += 1
 
-    watcher = threading.Thread(target=stop_soon)
-    watcher.start()
-    status, _, errors = ldm(*words, "parted")
-    watcher.join()
-    drawn = len(list((tmp_path / "parted").glob("pictures/*/*.png")))
-    assert status == 130 and 3 <= drawn < 20
+    draw_one = compare._draw_one
+    with monkeypatch.context() as patched:
+        patched.setattr(compare, "_draw_one", draw_three)
+        status, _, errors = ldm(*words, "parted")
+    assert status == 130 and drawn == 3
+    assert len(list((tmp_path / "parted").glob("pictures/*/*.png"))) == 3
     assert errors == [
         f"ldm: interrupted; {drawn} of 20 pictures are in parted: the same command goes on with the others"
     ]
