@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,23 +28,9 @@ def opened(path: Path) -> Image.Image:
 
 
 @pytest.fixture
-def ldm(
-    saved_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    """Runs `ldm generate` in an empty folder; returns exit status, printed lines and error lines."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, list[str], list[str]]:
-        try:
-            status = main(["generate", "--model", str(saved_folder), "--device", "cpu", *words])
-        except SystemExit as end:
-            assert isinstance(end.code, int)
-            status = end.code
-        captured = capsys.readouterr()
-        errors = [line for line in captured.err.replace("\r", "\n").splitlines() if line.startswith("ldm")]
-        return status, captured.out.splitlines(), errors
-
-    return run
+def ldm(run_ldm, saved_folder: Path):
+    """Runs `ldm generate` with the tiny folder; gives exit status, printed lines and error lines."""
+    return partial(run_ldm, "generate", "--model", str(saved_folder), "--device", "cpu")
 
 
 def test_pictures_are_drawn_saved_and_named(ldm, tmp_path: Path):

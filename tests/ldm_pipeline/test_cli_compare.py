@@ -8,29 +8,18 @@ from pathlib import Path
 import pytest
 
 from ldm_pipeline import compare
-from ldm_pipeline.cli import main
 
 PARIS = ["paris on a rainy day", "--negative-prompt", "umbrella", "--ask", "umbrella", "--set",
          "num_inference_steps=2"]  # fmt: skip
 
 
 @pytest.fixture
-def ldm(
-    saved_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    """Runs `ldm compare` in an empty folder; returns exit status, printed lines and error lines."""
-    monkeypatch.chdir(tmp_path)
+def ldm(run_ldm, saved_folder: Path):
+    """Runs `ldm compare`, with the tiny folder unless told otherwise."""
 
     def run(*words: str, model: bool = True) -> tuple[int, list[str], list[str]]:
         place = ["--model", str(saved_folder), "--device", "cpu", "--dtype", "float32"] if model else []
-        try:
-            status = main(["compare", *place, *words])
-        except SystemExit as end:
-            assert isinstance(end.code, int)
-            status = end.code
-        captured = capsys.readouterr()
-        errors = [line for line in captured.err.replace("\r", "\n").splitlines() if line.startswith("ldm")]
-        return status, captured.out.splitlines(), errors
+        return run_ldm("compare", *place, *words)
 
     return run
 

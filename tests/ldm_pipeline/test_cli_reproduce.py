@@ -9,27 +9,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from ldm_pipeline import LatentDiffusionPipeline, read_recipe, save_pictures
-from ldm_pipeline.cli import main
 from ldm_pipeline.cli_generate import left_out
 from ldm_pipeline.recipe import pixels_hash
-
-
-@pytest.fixture
-def ldm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs `ldm` in an empty folder; returns exit status, printed lines and error lines."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, list[str], list[str]]:
-        try:
-            status = main(list(words))
-        except SystemExit as end:
-            assert isinstance(end.code, int)
-            status = end.code
-        captured = capsys.readouterr()
-        errors = [line for line in captured.err.replace("\r", "\n").splitlines() if line.startswith("ldm")]
-        return status, captured.out.splitlines(), errors
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +22,10 @@ def file(saved_folder: Path, tmp_path_factory) -> Path:
     return save_pictures(drawn, tmp_path_factory.mktemp("file"))[0]
 
 
-def test_python_to_png_to_command_line_to_png_is_bit_exact(ldm, file: Path, saved_folder: Path):
-    status, lines, errors = ldm("reproduce", str(file), "--model", str(saved_folder), "--out", "again")
+def test_python_to_png_to_command_line_to_png_is_bit_exact(run_ldm, file: Path, saved_folder: Path):
+    status, lines, errors = run_ldm("reproduce", str(file), "--model", str(saved_folder), "--out", "again")
     assert (status, errors) == (0, []) and lines == [f"{file.name}: bit-exact", f"again/{file.name}"]
-    status, lines, _ = ldm(
+    status, lines, _ = run_ldm(
         "generate", "--from", f"again/{file.name}", "--model", str(saved_folder), "--out", "from"
     )
     assert status == 0
@@ -53,63 +34,63 @@ def test_python_to_png_to_command_line_to_png_is_bit_exact(ldm, file: Path, save
     assert read_recipe(lines[0]) == read_recipe(file)
 
 
-def test_flags_change_what_the_recipe_says_and_nothing_else(ldm, file: Path, saved_folder: Path):
+def test_flags_change_what_the_recipe_says_and_nothing_else(run_ldm, file: Path, saved_folder: Path):
     like = ("generate", "--from", str(file), "--model", str(saved_folder), "--out", ".")
-    status, (path,), _ = ldm(*like, "--seed", "8")
+    status, (path,), _ = run_ldm(*like, "--seed", "8")
     old, new = read_recipe(file), read_recipe(path)
     assert status == 0 and (new.seed, new.prompt) == (8, "red car") and new.scheduler == old.scheduler
     assert new.request.guidance_rescale == 0.5 and new.pixels_hash != old.pixels_hash
-    _, (path,), _ = ldm(*like, "dog", "--negative-prompt", "rain", "--steps", "2", "--scheduler", "dpm++")
+    _, (path,), _ = run_ldm(*like, "dog", "--negative-prompt", "rain", "--steps", "2", "--scheduler", "dpm++")
     new = read_recipe(path)
     assert (new.seed, new.prompt, new.negative_prompt) == (7, "dog", "rain")
     assert (new.request.num_inference_steps, new.scheduler) == (2, "DPMSolverMultistepScheduler")
-    _, paths, _ = ldm(*like, "-n", "2")
+    _, paths, _ = run_ldm(*like, "-n", "2")
     assert [read_recipe(path).seed for path in paths] == [7, 8]
     assert pixels_hash(Image.open(paths[0])) == old.pixels_hash
 
 
-def test_a_picture_made_of_a_picture_needs_it(ldm, file: Path, saved_folder: Path):
+def test_a_picture_made_of_a_picture_needs_it(run_ldm, file: Path, saved_folder: Path):
     model = ("--model", str(saved_folder))
-    _, (path,), _ = ldm(
+    _, (path,), _ = run_ldm(
         "generate", "dog", "--image", str(file), "--strength", "0.8", "--seed", "1", "--out", ".", *model
     )
-    status, _, (error,) = ldm("reproduce", path, *model)
+    status, _, (error,) = run_ldm("reproduce", path, *model)
     assert status == 2 and error.startswith("ldm: error: the recipe needs image (SHA-256 ")
-    assert ldm("reproduce", path, "--image", str(file), *model)[:2] == (0, [f"{path}: bit-exact"])
-    status, _, (error,) = ldm("generate", "--from", path, *model)
+    assert run_ldm("reproduce", path, "--image", str(file), *model)[:2] == (0, [f"{path}: bit-exact"])
+    status, _, (error,) = run_ldm("generate", "--from", path, *model)
     assert status == 2 and "the recipe needs image" in error
-    assert ldm("generate", "--from", path, "--image", path, "--out", ".", *model)[0] == 0
+    assert run_ldm("generate", "--from", path, "--image", path, "--out", ".", *model)[0] == 0
 
 
-def test_the_exit_status_tells_equal_from_different(ldm, file: Path, saved_folder: Path, tmp_path: Path):
+def test_the_exit_status_tells_equal_from_different(run_ldm, file: Path, saved_folder: Path, tmp_path: Path):
     other = tmp_path / "other"
     shutil.copytree(saved_folder, other)
     pipe = LatentDiffusionPipeline.from_pretrained(saved_folder)
     pipe.unet.conv_out.bias.data += 0.001
     pipe.unet.save_pretrained(other / "unet")
-    status, (line,), _ = ldm("reproduce", str(file), "--model", str(other), "--tolerance", "255")
+    status, (line,), _ = run_ldm("reproduce", str(file), "--model", str(other), "--tolerance", "255")
     assert status == 1 and ": equal within " in line and "; other than then: model_hash " in line
-    status, (line,), _ = ldm("reproduce", str(file), "--model", str(other), "--tolerance", "0")
+    status, (line,), _ = run_ldm("reproduce", str(file), "--model", str(other), "--tolerance", "0")
     assert status == 2 and ": different, by up to " in line
 
 
-def test_a_public_recipe_gives_its_settings_to_a_new_prompt(ldm, file: Path, saved_folder: Path):
+def test_a_public_recipe_gives_its_settings_to_a_new_prompt(run_ldm, file: Path, saved_folder: Path):
     model = ("--model", str(saved_folder))
-    _, (path,), _ = ldm("generate", "--from", str(file), "--metadata", "public", "--out", ".", *model)
-    status, _, (error,) = ldm("reproduce", path, *model)
+    _, (path,), _ = run_ldm("generate", "--from", str(file), "--metadata", "public", "--out", ".", *model)
+    status, _, (error,) = run_ldm("reproduce", path, *model)
     assert status == 2 and "public and leaves out prompt, negative_prompt" in error
-    _, (path,), _ = ldm("generate", "dog", "--from", path, "--out", ".", *model)
+    _, (path,), _ = run_ldm("generate", "dog", "--from", path, "--out", ".", *model)
     new, old = read_recipe(path), read_recipe(file)
     assert (new.prompt, new.negative_prompt, new.seed, new.scheduler) == ("dog", "", 7, old.scheduler)
     assert new.request.guidance_rescale == 0.5
 
 
-def test_another_tools_settings_start_a_picture(ldm, saved_folder: Path, tmp_path: Path):
+def test_another_tools_settings_start_a_picture(run_ldm, saved_folder: Path, tmp_path: Path):
     told = PngImagePlugin.PngInfo()
     settings = "Steps: 3, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 2.5, Seed: 11, Size: 64x72"
     told.add_text("parameters", f"red car\nNegative prompt: umbrella\n{settings}")
     Image.new("RGB", (8, 8)).save(tmp_path / "theirs.png", pnginfo=told)
-    status, (path,), errors = ldm(
+    status, (path,), errors = run_ldm(
         "generate", "--from", "theirs.png", "--model", str(saved_folder), "--out", "."
     )
     recipe = read_recipe(path)
@@ -119,7 +100,7 @@ def test_another_tools_settings_start_a_picture(ldm, saved_folder: Path, tmp_pat
     assert (request.num_inference_steps, request.guidance_scale) == (3, 2.5)
     assert (request.width, request.height, recipe.scheduler) == (64, 72, "DPMSolverMultistepScheduler")
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
-    assert ldm("generate", "--from", "plain.png")[0] == 2
+    assert run_ldm("generate", "--from", "plain.png")[0] == 2
 
 
 def test_hidden_packages_come_back():
@@ -144,6 +125,6 @@ def test_hidden_packages_come_back():
         (["generate", "--from", "missing.png"], "missing.png"),
     ],
 )
-def test_bad_input_is_one_line(ldm, file: Path, words: list[str], told: str):
-    status, lines, errors = ldm(*[str(file) if word == "FILE" else word for word in words])
+def test_bad_input_is_one_line(run_ldm, file: Path, words: list[str], told: str):
+    status, lines, errors = run_ldm(*[str(file) if word == "FILE" else word for word in words])
     assert (status, lines, len(errors)) == (2, [], 1) and told in errors[0]
