@@ -6,6 +6,7 @@ It knows no tensors; torch and diffusers are imported only once there is a check
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from ldm_pipeline.cli_reproduce import add_reproduce
 from ldm_pipeline.terminal import EXIT_BAD_INPUT, OneLineParser, one_line, printable
 
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,8 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return options.run(options)
         except KeyboardInterrupt:
-            print("ldm: interrupted; the pictures listed above are saved", file=sys.stderr)
+            print("ldm: interrupted; pictures that were listed above are saved", file=sys.stderr)
             return EXIT_INTERRUPTED
+        except BrokenPipeError:  # whoever read the output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_BROKEN_PIPE
         except (ValueError, OSError, MemoryError, RuntimeError) as error:  # RuntimeError: accelerator memory
             print(f"ldm: error: {one_line(error) or type(error).__name__}", file=sys.stderr)
             return EXIT_BAD_INPUT
@@ -70,6 +75,8 @@ def inspect(options: argparse.Namespace) -> int:
     from ldm_pipeline.foreign import read_made_by
     from ldm_pipeline.recipe import PictureRecipe
 
+    if not options.file.is_file():
+        raise ValueError(f"{str(options.file)!r} is not a file: check the path")
     found = read_made_by(options.file)
     if isinstance(found, PictureRecipe):
         told = json.loads(found.to_json())

@@ -15,6 +15,9 @@ from typing import Any
 
 from ldm_pipeline.request import LARGEST_SEED, GenerationRequest, check_seed
 
+WEIGH_WORDS = ("A1111", "Fooocus")
+"""Tools in whose prompts (word:1.3) is a weight, as `prompt_syntax="a1111"` reads it."""
+TAG = re.compile(r"<((?:lora|lyco|hypernet):[^<>]{1,200})>")
 NOT_NEEDED = ("scipy", "torchvision", "peft", "bitsandbytes")
 """The bundled model needs none of them without a LoRA; transformers and diffusers import them where they can,
 for a second or two."""
@@ -70,6 +73,11 @@ def add_generate(commands: Any) -> None:
     draw.add_argument(
         "--size", type=_size, metavar="WxH", help="pixels, e.g. 128x96 or 128; else the model's own"
     )
+    draw.add_argument(
+        "--prompt-syntax",
+        choices=("plain", "a1111"),
+        help="a1111: (word:1.3) and [word] weigh words; plain (default): they are read as they stand",
+    )
     draw.add_argument("--device", metavar="NAME", help='e.g. "cpu" or "cuda"; else the best one here')
     draw.add_argument(
         "--dtype",
@@ -111,6 +119,7 @@ def _draw(options: argparse.Namespace, request: GenerationRequest, recipe: Any) 
         "negative_prompt": options.negative_prompt,
         "image": open_picture(options.image) if options.image else None,
         "mask_image": open_picture(options.mask) if options.mask else None,
+        "prompt_syntax": options.prompt_syntax,
         "strength": options.strength,
         "width": request.width,
         "height": request.height,
@@ -169,9 +178,12 @@ def _recipe_to_start_from(options: argparse.Namespace) -> Any:
 
 def _take_settings(options: argparse.Namespace, found: Any) -> None:
     """Fills in the flags that were not given from another tool's settings, and warns of what has no flag."""
+    prompt, tags = _without_tags(found.prompt)
+    weighs = found.tool in WEIGH_WORDS and options.prompt is None
     told: dict[str, Any] = {
-        "prompt": found.prompt,
+        "prompt": prompt,
         "negative_prompt": found.negative_prompt or None,
+        "prompt_syntax": "a1111" if weighs else None,
         "seed": found.seed,
         "steps": found.steps,
         "guidance_scale": found.guidance_scale,
@@ -185,21 +197,27 @@ def _take_settings(options: argparse.Namespace, found: Any) -> None:
         options.sampler = f"{found.sampler} {found.schedule}".strip()
     others = [entry.name for entry in (*found.models, *found.loras) if entry.name]
     left = [f"model or LoRA {name}" for name in others] if options.model is None else []
+    left += [f"<{tag}>" for tag in tags]
     left += [f"{name} of {found.tool}" for name in found.not_understood]
     if left:
         warnings.warn(f"--from leaves out {', '.join(left)}", stacklevel=2)
 
 
+def _without_tags(prompt: str) -> tuple[str, list[str]]:
+    """A1111's prompt without its tags of LoRAs and their like, and those."""
+    tags = TAG.findall(prompt)
+    return (re.sub(r"\s*,\s*$", "", TAG.sub("", prompt).strip()) if tags else prompt), tags
+
+
 def _use_sampler(pipeline: Any, sampler: str) -> None:
     """Takes another tool's sampler where it is one of ours, without its noise spacing if need be."""
+    reasons = []
     for name in (sampler, sampler.removesuffix(" Automatic"), sampler.rpartition(" ")[0]):
         try:
             return pipeline.use_scheduler(name)
-        except ValueError:
-            continue
-    warnings.warn(
-        f"--from's sampler {sampler!r} is none that runs here: the model's own is used", stacklevel=2
-    )
+        except ValueError as error:
+            reasons.append(error)
+    warnings.warn(f"--from's sampler is left out, the model's own is used: {reasons[0]}", stacklevel=2)
 
 
 def _check_before_loading(options: argparse.Namespace) -> GenerationRequest:

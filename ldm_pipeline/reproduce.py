@@ -52,7 +52,10 @@ class Reproduction:
     recipe: PictureRecipe
     """What made the new one."""
     level: Level
-    """"bit-exact": equal bytes; "equal": no color differs by more than the tolerance; else "different"."""
+    """"bit-exact": equal bytes; "equal": no color differs by more than the tolerance; else "different".
+
+    Held against the file's pixels, but for lossy files against the hash of those that were drawn, if that is
+    equal."""
     largest: int
     """Largest difference of a color, in steps of 255."""
     differing: int
@@ -61,6 +64,8 @@ class Reproduction:
     tolerance: int
     file_is_as_drawn: bool
     """Whether the file's pixels are still those that were drawn: not in a JPEG, nor in an edited file."""
+    drawn_alike: bool
+    """Whether the new picture's pixels have the hash that the recipe recorded."""
     changes: tuple[Change, ...]
     """What is other here than there; a picture may be equal all the same."""
 
@@ -73,6 +78,8 @@ class Reproduction:
             told = f"{words} {self.largest}/255 on {self.differing} of {self.pixels} pixels"
         if not self.file_is_as_drawn:
             told += "; the file's pixels are not those that were drawn (a lossy format, or an edit)"
+            if self.level != "bit-exact" and self.drawn_alike:
+                told += ", which came again bit for bit"
         if self.changes:
             told += "; other than then: " + ", ".join(map(str, self.changes))
         return told
@@ -117,7 +124,8 @@ def reproduce(
         output = pipeline(**arguments)
     picture = output.images[number]
     assert isinstance(picture, Image.Image) and output.recipes is not None
-    return compare(picture, output.recipes[number], saved=saved, recipe=recipe, tolerance=tolerance)
+    now, lossy = output.recipes[number], _is_lossy(path)
+    return compare(picture, now, saved=saved, recipe=recipe, tolerance=tolerance, lossy=lossy)
 
 
 def compare(
@@ -127,8 +135,12 @@ def compare(
     saved: Image.Image,
     recipe: PictureRecipe,
     tolerance: int | None = None,
+    lossy: bool = False,
 ) -> Reproduction:
-    """Compare a new picture, and what made it, with a saved one and its recipe; `tolerance` as there."""
+    """Compare a new picture, and what made it, with a saved one and its recipe; `tolerance` as there.
+
+    `lossy` tells that the file cannot hold the pixels that were drawn.
+    """
     if tolerance is None:
         tolerance = TOLERANCES.get(recipe.dtype, HALF_TOLERANCE)
     as_drawn = not recipe.pixels_hash or pixels_hash(saved) == recipe.pixels_hash
@@ -138,8 +150,9 @@ def compare(
         largest, differing = int(differences.max()), int((differences > 0).sum())
     else:
         largest, differing = 255, picture.width * picture.height
+    drawn_alike = pixels_hash(picture) == recipe.pixels_hash
     level: Level = "equal" if largest <= tolerance else "different"
-    if pixels_hash(picture) == recipe.pixels_hash or (not recipe.pixels_hash and largest == 0):
+    if largest == 0 or (lossy and drawn_alike):
         level = "bit-exact"
     return Reproduction(
         picture=picture,
@@ -150,6 +163,7 @@ def compare(
         pixels=picture.width * picture.height,
         tolerance=tolerance,
         file_is_as_drawn=as_drawn,
+        drawn_alike=drawn_alike,
         changes=changes(recipe, now),
     )
 
@@ -176,6 +190,26 @@ def changes(then: PictureRecipe, now: PictureRecipe) -> tuple[Change, ...]:
             if old.get(key) != new.get(key):
                 found.append(Change(name=key, then=old.get(key, "-"), now=new.get(key, "-")))
     return tuple(found)
+
+
+def _is_lossy(path: str | os.PathLike[str]) -> bool:
+    """Whether a picture file's format drops what it cannot hold: JPEG, and WebP but for its lossless kind."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    kind = head[12:16] if head[:4] == b"RIFF" else b""
+    return not (head[:4] == b"\x89PNG" or kind == b"VP8L" or (kind == b"VP8X" and _has_vp8l(path)))
+
+
+def _has_vp8l(path: str | os.PathLike[str]) -> bool:
+    """Whether a chunk of an extended WebP file is a lossless picture."""
+    with open(path, "rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            if head[:4] == b"VP8L":
+                return True
+            length = int.from_bytes(head[4:], "little")
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return False
 
 
 @contextmanager

@@ -35,9 +35,14 @@ class Base:
 
     @property
     def factor(self) -> int:
-        """Pixels that sides of pictures must be multiples of: the VAE's and the UNet's halvings together."""
-        halvings = len(self.pipeline.unet.config.block_out_channels) - 1
-        return self.pipeline.vae_scale_factor * 2**halvings
+        """Pixels that sides of pictures must be multiples of: the VAE's and the UNet's halvings together.
+
+        Of those of the UNet, which can do without, only so many that sides still come in eight sizes: wide
+        steps would leave most shapes of small pictures out.
+        """
+        levels = len(self.pipeline.unet.config.block_out_channels)
+        steps = [self.pipeline.vae_scale_factor * 2**halvings for halvings in range(levels)]
+        return max([step for step in steps if 8 * step <= self.resolution], default=steps[0])
 
     @property
     def resolution(self) -> int:

@@ -15,6 +15,8 @@ from tqdm import tqdm
 from training.bases import Base, open_base
 from training.class_pictures import class_sheet, draw_class_pictures
 from training.data.cache import content_key
+from training.data.picture_report import PictureReport
+from training.data.picture_set import PictureSetConfig, SourceConfig, open_picture_set
 from training.estimate import Stage, cost_of, print_estimate
 from training.finetune import FinetuneObjective, FinetuneRun, adopt, build_objective, train
 from training.finetune_batches import BatchSource, LatentStore, Pictures, TextStore
@@ -58,8 +60,6 @@ OpenPictures = Callable[[Options, Base, Path | None], Opened]
 
 def open_given_pictures(options: Options, base: Base, cache: Path | None) -> Opened:
     """The sources of `--data`; a cache of None keeps nothing on disk."""
-    from training.data.picture_set import PictureSetConfig, SourceConfig, open_picture_set
-
     sources = tuple(
         SourceConfig(path=path, repeats=repeats, template=options.template)
         for path, repeats in map(source_words, options.data)
@@ -81,6 +81,20 @@ def open_given_pictures(options: Options, base: Base, cache: Path | None) -> Ope
         held_out=opened.held_out,
         views_vary=config.crop or config.background == "random",
         captions_vary=config.caption_shuffle,
+        summary=left_out_words(opened.report, config),
+    )
+
+
+def left_out_words(report: PictureReport, config: PictureSetConfig) -> str:
+    """One line on what was left out and where the whole list is; "" where nothing was."""
+    if not report.left_out:
+        return ""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
+    check = f"data check DATA --resolution {config.resolution} --factor {config.factor}"
+    check += " --crop" if config.crop else ""
+    return (
+        f"{len(report.left_out)} of {report.found} pictures are left out ({reasons});"
+        f" `python -m training {check}` lists them"
     )
 
 
@@ -131,6 +145,8 @@ def finetune(options: Options, *, open_pictures: OpenPictures = open_given_pictu
     with accelerator.main_process_first():
         opened = open_pictures(options, base, cache)
         source, held_out = prepare(run, base, opened, base_key=base_key, cache=cache)
+    if opened.summary and accelerator.is_main_process:
+        tqdm.write(opened.summary)
     refuse_useless_captions(run, opened.training)
     if source.class_pictures is not None and accelerator.is_main_process:
         class_sheet(base, source.class_pictures).save(options.out / "class_pictures.webp", quality=90)
@@ -287,6 +303,8 @@ def estimate(run: FinetuneRun, base: Base, opened: Opened) -> None:
     buckets = sorted({pictures.sizes[pictures.bucket_of(i)] for i in range(len(pictures))})
     sizes = ", ".join(f"{width}x{height}" for height, width in buckets)
     print(f"pictures: {len(pictures)} to train on, {len(opened.held_out)} held out; sizes {sizes}")
+    if opened.summary:
+        print(opened.summary)
     print(f"captions: {cut} of {len(checked)} are longer than {texts.limit} tokens and are cut there")
     cost = cost_of(objective, batch)
     parts = run.fit.micro_batches

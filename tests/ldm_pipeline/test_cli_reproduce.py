@@ -88,14 +88,15 @@ def test_a_public_recipe_gives_its_settings_to_a_new_prompt(run_ldm, file: Path,
 def test_another_tools_settings_start_a_picture(run_ldm, saved_folder: Path, tmp_path: Path):
     told = PngImagePlugin.PngInfo()
     settings = "Steps: 3, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 2.5, Seed: 11, Size: 64x72"
-    told.add_text("parameters", f"red car\nNegative prompt: umbrella\n{settings}")
+    told.add_text("parameters", f"(red:1.3) car, <lora:neon:0.8>\nNegative prompt: umbrella\n{settings}")
     Image.new("RGB", (8, 8)).save(tmp_path / "theirs.png", pnginfo=told)
     status, (path,), errors = run_ldm(
         "generate", "--from", "theirs.png", "--model", str(saved_folder), "--out", "."
     )
     recipe = read_recipe(path)
-    assert status == 0 and errors == []
-    assert (recipe.prompt, recipe.negative_prompt, recipe.seed) == ("red car", "umbrella", 11)
+    assert status == 0 and errors == ["ldm: warning: --from leaves out <lora:neon:0.8>"]
+    assert (recipe.prompt, recipe.negative_prompt, recipe.seed) == ("(red:1.3) car", "umbrella", 11)
+    assert recipe.request.prompt_syntax == "a1111"
     request = recipe.request
     assert (request.num_inference_steps, request.guidance_scale) == (3, 2.5)
     assert (request.width, request.height, recipe.scheduler) == (64, 72, "DPMSolverMultistepScheduler")

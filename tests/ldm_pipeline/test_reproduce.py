@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ldm_pipeline import LatentDiffusionPipeline, save_pictures
 from ldm_pipeline.images import open_picture
 from ldm_pipeline.picture_files import read_recipe
-from ldm_pipeline.recipe import pixels_hash
 from ldm_pipeline.replay import CannotReplay
 from ldm_pipeline.reproduce import as_many_threads, changes, compare, reproduce
 
@@ -91,12 +90,22 @@ def test_another_size_is_different(drawn, files: list[Path]):
 
 
 def test_an_edited_file_is_told(files: list[Path], saved_folder: Path, tmp_path: Path, drawn):
-    edited = drawn.images[0].copy()
+    with Image.open(files[0]) as opened:
+        texts = PngImagePlugin.PngInfo()
+        texts.add_itxt("ldm_recipe", opened.info["ldm_recipe"])
+        edited = opened.convert("RGB")
     edited.paste((255, 0, 0), (0, 0, 8, 8))
-    recipe = read_recipe(files[0])
-    done = compare(drawn.images[0], drawn.recipes[0], saved=edited, recipe=recipe)
-    assert done.level == "bit-exact" and not done.file_is_as_drawn and done.differing == 64
-    assert pixels_hash(done.picture) == recipe.pixels_hash
+    edited.save(tmp_path / "edited.png", pnginfo=texts)
+    done = reproduce(tmp_path / "edited.png", model=str(saved_folder))
+    assert done.level == "different" and done.drawn_alike and not done.file_is_as_drawn
+    assert done.differing == 64 and str(done).endswith(", which came again bit for bit")
+
+
+@pytest.mark.parametrize(("options", "alike"), [({}, False), ({"lossless": True}, True)])
+def test_webp_is_lossy_or_not(drawn, saved_folder: Path, tmp_path: Path, options, alike: bool):
+    drawn.images[0].save(tmp_path / "picture.webp", **options)
+    done = reproduce(tmp_path / "picture.webp", model=str(saved_folder))
+    assert done.level == "bit-exact" and done.file_is_as_drawn == alike == (done.differing == 0)
 
 
 def test_what_changed_is_listed_by_name(drawn):

@@ -27,7 +27,7 @@ def changed(path: Path, **values: Any) -> None:
 def test_what_a_folder_predicts_is_read_from_its_scheduler(tmp_path: Path, kind: str, prediction: str):
     base = open_base(str(tiny.write_folder(tmp_path / "base", kind)))
     assert base.prediction == prediction and (base.schedule is None) == (prediction == "flow")
-    assert base.factor == 16 and base.resolution == 64
+    assert base.factor == 8 and base.resolution == 64
     assert not any(p.requires_grad for p in base.pipeline.unet.parameters())
     if base.schedule is not None:
         torch.testing.assert_close(base.schedule, alphas_cumprod(zero_terminal_snr=False))
