@@ -4,6 +4,7 @@ It knows no tensors; torch and diffusers are imported only once there is a check
 """
 
 import argparse
+import dataclasses
 import re
 import secrets
 import sys
@@ -15,8 +16,6 @@ from typing import Any
 
 from ldm_pipeline.request import LARGEST_SEED, GenerationRequest, check_seed
 
-WEIGH_WORDS = ("A1111", "Fooocus")
-"""Tools in whose prompts (word:1.3) is a weight, as `prompt_syntax="a1111"` reads it."""
 TAG = re.compile(r"<((?:lora|lyco|hypernet):[^<>]{1,200})>")
 NOT_NEEDED = ("scipy", "torchvision", "peft", "bitsandbytes")
 """The bundled model needs none of them without a LoRA; transformers and diffusers import them where they can,
@@ -109,8 +108,10 @@ def generate(options: argparse.Namespace) -> int:
 def _draw(options: argparse.Namespace, request: GenerationRequest, recipe: Any) -> int:
     """Draws what was checked."""
     quiet_libraries()
+    from ldm_pipeline.folder import file_hash
     from ldm_pipeline.images import open_picture
     from ldm_pipeline.loading import load_pipeline
+    from ldm_pipeline.recipe_parts import LoraRecord, plain_name
     from ldm_pipeline.replay import arguments_of, open_for
     from ldm_pipeline.saving import save_pictures
 
@@ -137,6 +138,9 @@ def _draw(options: argparse.Namespace, request: GenerationRequest, recipe: Any) 
             scheduler=options.scheduler,
         )
     else:
+        if options.lora:  # in place of the recipe's own
+            own = LoraRecord(name=plain_name(options.lora.name), hash=file_hash(options.lora))
+            recipe = dataclasses.replace(recipe, loras=(own,), lora_scale=None)
         inputs = {name: given[name] for name in ("image", "mask_image") if name in given}
         settings = arguments_of(recipe, inputs=inputs, as_they_were=False)[0]
         pipeline = open_for(
@@ -179,7 +183,7 @@ def _recipe_to_start_from(options: argparse.Namespace) -> Any:
 def _take_settings(options: argparse.Namespace, found: Any) -> None:
     """Fills in the flags that were not given from another tool's settings, and warns of what has no flag."""
     prompt, tags = _without_tags(found.prompt)
-    weighs = found.tool in WEIGH_WORDS and options.prompt is None
+    weighs = found.tool == "A1111" and options.prompt is None
     told: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": found.negative_prompt or None,

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ldm_pipeline import weights
 from ldm_pipeline.devices import DTYPES, checked_device, fastest_dtype
 from ldm_pipeline.images import open_picture
 from ldm_pipeline.judges import Judge, RecogniserJudge, SceneJudge
@@ -202,9 +203,9 @@ def begin_study(
     number_type = fastest_dtype(place) if dtype == "auto" else DTYPES[dtype]
     if pipeline is not None:
         number_type = pipeline.dtype
-    own = None if pipeline is None else pipeline.name_or_path or "made of parts"
+    own = None if pipeline is None else weights.weights_hash(pipeline)()
     facts = study_facts(
-        study, device=place.type, dtype=str(number_type).removeprefix("torch."), own_model=own
+        study, device=place.type, dtype=str(number_type).removeprefix("torch."), own_model_hash=own
     )
     return open_folder(default_folder(study, facts) if out is None else Path(out), study, facts)
 

@@ -39,6 +39,8 @@ class PictureTexts:
     """EXIF's Make and Model, where ComfyUI writes its graphs."""
     xmp: bytes = b""
     """The XMP packet."""
+    lossless: bool = False
+    """Whether the file's format keeps pixels as they were: PNG, and WebP's lossless kind."""
     damage: list[str] = field(default_factory=list)
     """What could not be read, in the file's order."""
     size: int = 0
@@ -66,7 +68,7 @@ def read_texts(path: str | os.PathLike[str]) -> PictureTexts:
         head = file.read(12)
         if head.startswith(PNG_SIGNATURE):
             file.seek(len(PNG_SIGNATURE))
-            found = PictureTexts(format="PNG")
+            found = PictureTexts(format="PNG", lossless=True)
             read = _read_png
         elif head.startswith(b"\xff\xd8"):
             file.seek(2)
@@ -210,6 +212,7 @@ def _read_webp(file: IO[bytes], found: PictureTexts) -> None:
         if kind in (b"VP8X", b"VP8 ", b"VP8L"):
             content = _exactly(file, min(length, 10))
             _skip(file, length + length % 2 - len(content))
+            found.lossless = found.lossless or kind == b"VP8L"
             if not found.width:
                 found.width, found.height = _webp_size(kind, content)
         elif kind in (b"EXIF", b"XMP ") and length <= LARGEST_TEXT_BYTES:

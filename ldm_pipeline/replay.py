@@ -48,8 +48,9 @@ def open_for(
     """Open the model of a recipe, with its LoRAs, scheduler and number types.
 
     model: as for `load_pipeline`; None finds a bundled model by its hash. Another model than the recipe's is
-        taken as it is. loras: the recipe's LoRA files, in any order. device: None for the recipe's, or where
-        this machine has none of that kind, the best one. dtype: None for the recipe's, of each network.
+        taken as it is. loras: the recipe's LoRA files, in any order, and no others. device: None for the
+        recipe's, or where this machine has none of that kind, the best one. dtype: None for the recipe's, of
+        each network.
 
     Raises:
         CannotReplay: the model or a LoRA is missing, or the recipe names a scheduler that is not allowed.
@@ -62,6 +63,9 @@ def open_for(
         except ValueError:
             device = None
     files = {lora.hash: _lora_file(lora, loras) for lora in recipe.loras}
+    for file in loras:
+        if file not in files.values():
+            raise CannotReplay(f"{file.name} is none of the recipe's LoRAs ({len(files)}): leave it out")
     types = (
         {}
         if dtype is not None

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from ldm_pipeline.images import open_picture
-from ldm_pipeline.picture_files import read_recipe
+from ldm_pipeline.picture_files import picture_texts, recipe_in
 from ldm_pipeline.recipe import PictureRecipe, pixels_hash
 from ldm_pipeline.replay import CannotReplay, arguments_of, open_for
 
@@ -112,8 +112,8 @@ def reproduce(
     """
     if tolerance is not None and (type(tolerance) is not int or not 0 <= tolerance <= 255):
         raise ValueError(f"tolerance={tolerance!r} is not allowed: use a whole number from 0 to 255")
-    recipe = read_recipe(path)
-    saved = open_picture(path)
+    texts = picture_texts(path)
+    recipe, saved = recipe_in(texts, os.path.basename(os.fspath(path))), open_picture(path)
     if recipe.withheld:
         raise CannotReplay(
             f"the file's recipe is public and leaves out {', '.join(recipe.withheld)}: ask its maker"
@@ -124,8 +124,8 @@ def reproduce(
         output = pipeline(**arguments)
     picture = output.images[number]
     assert isinstance(picture, Image.Image) and output.recipes is not None
-    now, lossy = output.recipes[number], _is_lossy(path)
-    return compare(picture, now, saved=saved, recipe=recipe, tolerance=tolerance, lossy=lossy)
+    now = output.recipes[number]
+    return compare(picture, now, saved=saved, recipe=recipe, tolerance=tolerance, lossy=not texts.lossless)
 
 
 def compare(
@@ -190,26 +190,6 @@ def changes(then: PictureRecipe, now: PictureRecipe) -> tuple[Change, ...]:
             if old.get(key) != new.get(key):
                 found.append(Change(name=key, then=old.get(key, "-"), now=new.get(key, "-")))
     return tuple(found)
-
-
-def _is_lossy(path: str | os.PathLike[str]) -> bool:
-    """Whether a picture file's format drops what it cannot hold: JPEG, and WebP but for its lossless kind."""
-    with open(path, "rb") as file:
-        head = file.read(16)
-    kind = head[12:16] if head[:4] == b"RIFF" else b""
-    return not (head[:4] == b"\x89PNG" or kind == b"VP8L" or (kind == b"VP8X" and _has_vp8l(path)))
-
-
-def _has_vp8l(path: str | os.PathLike[str]) -> bool:
-    """Whether a chunk of an extended WebP file is a lossless picture."""
-    with open(path, "rb") as file:
-        file.seek(12)
-        while len(head := file.read(8)) == 8:
-            if head[:4] == b"VP8L":
-                return True
-            length = int.from_bytes(head[4:], "little")
-            file.seek(length + length % 2, os.SEEK_CUR)
-    return False
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ldm_pipeline.folder import bundled_folder, model_hash, one_line
+from ldm_pipeline.folder import bundled_folder, file_hash, model_hash, one_line
 from ldm_pipeline.picture_files import read_recipe
 from ldm_pipeline.recipe import library_versions
 from ldm_pipeline.recipe_parts import plain_name
@@ -73,15 +73,19 @@ class StudyFolder:
         return _kept(dataclasses.replace(self, looks=looks))
 
 
-def study_facts(study: Study, *, device: str, dtype: str, own_model: str | None = None) -> dict[str, Any]:
+def study_facts(
+    study: Study, *, device: str, dtype: str, own_model_hash: str | None = None
+) -> dict[str, Any]:
     """Give all that makes the study's pictures, files and models by their contents' hashes.
 
-    `own_model` is the model of the arms that name none; None: the bundled one.
+    `own_model_hash` is that of the model of the arms that name none; None: the bundled one's.
     """
     arms = []
     for arm in study.arms:
         settings = {name: _file_hash(name, v) if name in FILES else v for name, v in arm.settings.items()}
-        settings["model"] = weights_hash(arm.settings.get("model", own_model))
+        named = arm.settings.get("model")
+        own = named is None and own_model_hash is not None
+        settings["model"] = own_model_hash if own else weights_hash(named)
         arms.append({"key": arm.key, "settings": settings})
     return {"schema": SCHEMA, "prompts": list(study.prompts), "arms": arms, "device": device, "dtype": dtype}
 
@@ -247,5 +251,4 @@ def _hash(facts: Mapping[str, Any]) -> str:
 def _file_hash(name: str, path: str) -> str:
     if not Path(path).is_file():
         raise ValueError(f"{name}={path!r} is not a file: check the path")
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(Path(path))

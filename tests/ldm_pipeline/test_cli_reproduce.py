@@ -11,6 +11,7 @@ from PIL import Image, PngImagePlugin
 from ldm_pipeline import LatentDiffusionPipeline, read_recipe, save_pictures
 from ldm_pipeline.cli_generate import left_out
 from ldm_pipeline.recipe import pixels_hash
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,17 @@ def test_another_tools_settings_start_a_picture(run_ldm, saved_folder: Path, tmp
     assert (request.width, request.height, recipe.scheduler) == (64, 72, "DPMSolverMultistepScheduler")
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
     assert run_ldm("generate", "--from", "plain.png")[0] == 2
+
+
+def test_another_lora_takes_the_place_of_the_recipes(run_ldm, file: Path, saved_folder: Path, tmp_path: Path):
+    lora, model = tiny.write_lora(tmp_path), ("--model", str(saved_folder))
+    _, (path,), _ = run_ldm("generate", "--from", str(file), "--lora", str(lora), "--out", ".", *model)
+    recipe = read_recipe(path)
+    assert [one.name for one in recipe.loras] == [lora.name] and recipe.seed == 7
+    assert recipe.pixels_hash != read_recipe(file).pixels_hash
+    assert run_ldm("reproduce", path, "--lora", str(lora), *model)[:2] == (0, [f"{path}: bit-exact"])
+    status, _, (error,) = run_ldm("reproduce", str(file), "--lora", str(lora), *model)
+    assert status == 2 and f"{lora.name} is none of the recipe's LoRAs (0): leave it out" in error
 
 
 def test_hidden_packages_come_back():

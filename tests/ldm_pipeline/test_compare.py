@@ -179,3 +179,15 @@ def test_a_pipeline_has_its_own_device_and_number_type(pipe, tmp_path: Path, giv
         begin_study(study_of(), tmp_path, pipeline=pipe, **given)
     with pytest.raises(ValueError, match="dtype='float33' is unknown"):
         begin_study(study_of(), tmp_path, dtype="float33")
+
+
+def test_a_pipeline_made_of_parts_is_known_by_its_weights(tmp_path: Path):
+    study = pair(
+        ["red car"], seeds=[0], base={"num_inference_steps": 1}, change={"guidance_scale": 2.0}, ask="99"
+    )
+    first, same, other = (tiny.make_pipeline() for _ in range(3))
+    other.unet.conv_out.bias.data += 0.5
+    begin_study(study, tmp_path / "study", pipeline=first)
+    begin_study(study, tmp_path / "study", pipeline=same)
+    with pytest.raises(ValueError, match=r"holds another study \(other arms\): choose another folder"):
+        begin_study(study, tmp_path / "study", pipeline=other)
