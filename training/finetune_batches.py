@@ -1,8 +1,8 @@
 """Captioned pictures -> the global batch of a fine-tuning step, a function of (seed, step).
 
 Knows nothing of losses, and of networks only how to encode with them. What never changes is encoded once and
-kept on disk under a key of its content; the rest is encoded when it is needed, each row alone, so that its
-bits depend on no neighbor.
+kept on disk under a key of its content, in rows that are checked when they are read; the rest is encoded when
+it is needed, each row alone, so that its bits depend on no neighbor.
 """
 
 import random
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ldm_pipeline.text import token_limit
-from training.data.cache import cached, content_key
+from training.data.cache import content_key
+from training.data.row_store import RowStore, stored_rows
 from training.draws import generator
 
+LAYOUT = "(mean - shift) * scale, std * scale"
+"""What a row of latents holds, in words that change when it does."""
 PIXELS_AT_ONCE = 2**20
 """Of pictures that are encoded together."""
 TEXTS_AT_ONCE = 32
@@ -51,7 +54,7 @@ class LatentStore:
     def __init__(self, pictures: Pictures, vae: Any, *, folder: Path, vary: bool):
         """Encode all pictures that are not in `folder` yet; none where they `vary` from step to step."""
         self.pictures, self.vae, self.vary = pictures, vae, vary
-        self._kept: dict[int, NDArray[Any]] = {}
+        self._kept: dict[int, RowStore] = {}
         self._place: dict[int, tuple[int, int]] = {}
         members: dict[int, list[int]] = {}
         for index in range(len(pictures)):
@@ -68,11 +71,12 @@ class LatentStore:
             def make(first: int, last: int, indices: list[int] = indices) -> Tensor:
                 return self._encoded(torch.stack([pictures.tensor(i) for i in indices[first:last]]))
 
-            self._kept[bucket] = cached(
+            self._kept[bucket] = stored_rows(
                 folder / f"latents-{self.key}-{height}x{width}.npy",
                 make,
                 count=len(indices),
                 batch_size=max(1, PIXELS_AT_ONCE // (height * width)),
+                facts={"content": self.key, "size": [height, width], "layout": LAYOUT},
                 title=f"latents {height}x{width}",
             )
 
@@ -81,7 +85,7 @@ class LatentStore:
         if self.vary:
             return self._encoded(self.pictures.tensor(index, draws=draws)[None])[0]
         bucket, position = self._place[index]
-        return torch.from_numpy(np.array(self._kept[bucket][position])).float()
+        return self._kept[bucket].read([position])[0]
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """[c, h, w] of a picture's latents."""
@@ -93,7 +97,10 @@ class LatentStore:
     def _encoded(self, pixels: Tensor) -> Tensor:
         pixels = pixels.to(self.vae.device).contiguous(memory_format=torch.channels_last)
         posterior = self.vae.encode(pixels).latent_dist
-        both = torch.cat([posterior.mean, posterior.std], dim=1).float()
+        shift = self.vae.config.get("shift_factor") or 0.0
+        both = torch.cat([posterior.mean - shift, posterior.std], dim=1).float()
+        if not torch.isfinite(both).all():
+            raise ValueError("vae: a picture's latents are no finite numbers; load the base in float32.")
         return (both * self.vae.config["scaling_factor"]).cpu()
 
 
@@ -103,7 +110,7 @@ class TextStore:
     def __init__(self, tokenizer: Any, text_encoder: Any):
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
         self.limit = token_limit(tokenizer, text_encoder)
-        self._rows: NDArray[Any] | None = None
+        self._rows: RowStore | None = None
         self._positions: dict[str, int] = {}
         self._remembered: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -112,11 +119,12 @@ class TextStore:
         distinct = sorted({*texts, ""})
         self._positions = {text: position for position, text in enumerate(distinct)}
         key = content_key(self.text_encoder, *distinct)
-        self._rows = cached(
+        self._rows = stored_rows(
             folder / f"states-{key}.npy",
             lambda first, last: self._encoded(distinct[first:last]),
             count=len(distinct),
             batch_size=TEXTS_AT_ONCE,
+            facts={"content": key},
             title="captions",
         )
 
@@ -141,7 +149,7 @@ class TextStore:
 
     def _state(self, text: str) -> Tensor:
         if self._rows is not None and text in self._positions:
-            return torch.from_numpy(np.array(self._rows[self._positions[text]]))
+            return self._rows.read([self._positions[text]])[0].half()
         if text not in self._remembered:
             self._remembered[text] = self._encoded([text])[0].half()
             if len(self._remembered) > TEXTS_REMEMBERED:

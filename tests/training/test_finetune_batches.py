@@ -108,3 +108,19 @@ def test_the_global_random_state_is_left_alone(tmp_path: Path):
     torch_state, plain_state = torch.random.get_rng_state(), random.getstate()
     made.batch_at(0)
     assert torch.equal(torch.random.get_rng_state(), torch_state) and random.getstate() == plain_state
+
+
+def test_a_damaged_row_and_another_contents_file_are_refused_by_name(tmp_path: Path):
+    pictures, vae = NumberPictures(9), tiny.make_vae()
+    store = LatentStore(pictures, vae, folder=tmp_path, vary=False)
+    (file, *_) = sorted(tmp_path.glob("latents-*.npy"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 0xFF
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{file.name}: row \d+ is damaged; delete the file"):
+        for index in range(len(pictures)):
+            LatentStore(pictures, vae, folder=tmp_path, vary=False).row(index)
+    label = file.with_suffix(".json")
+    label.write_text(label.read_text().replace(store.key, "0" * len(store.key)))
+    with pytest.raises(ValueError, match=file.name):
+        LatentStore(pictures, vae, folder=tmp_path, vary=False)
