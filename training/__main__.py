@@ -84,6 +84,14 @@ def build_parser() -> OneLineParser:
     return parser
 
 
+class _OfData(argparse.Action):
+    """Keeps (place, text) of a word that belongs to the `--data` before it; place -1: to all of them."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, option: object = None):
+        place = len(namespace.data or []) - 1
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), (place, values)])
+
+
 def _add_finetune(part: argparse.ArgumentParser) -> None:
     add = part.add_argument
     add("--recipe", default="lora", help="full, lora, textual_inversion, dreambooth (default: lora)")
@@ -97,7 +105,19 @@ def _add_finetune(part: argparse.ArgumentParser) -> None:
     add("--data", action="append", required=True, metavar="PATH[:N]", help=data)
     add("--out", type=Path, required=True, help="folder of the run; the result lies in OUT/final")
     add("--resolution", type=int, help="pixels of a square picture's side (default: the base's own)")
-    add("--template", help='caption made of a sample\'s fields, e.g. "{style} emoji of {name}"')
+    add(
+        "--template",
+        action=_OfData,
+        default=[],
+        help='caption made of fields of the --data before it, e.g. "{style} emoji of {name}"; first: of all',
+    )
+    add(
+        "--where",
+        action=_OfData,
+        default=[],
+        metavar="FIELD=VALUE",
+        help="of the --data before it only these, e.g. style=flat (repeatable); first: of all",
+    )
     add("--background", default="white", help="behind transparent pictures: a color, or random")
     add("--crop", action="store_true", help="crop at random to the nearest shape instead of a few pixels")
     add("--shuffle-tags", action="store_true", help="comma-separated tags in a new order each time")

@@ -7,6 +7,7 @@ Knows nothing of files on disk or of previews: it sees latents and texts in batc
 # pyright: reportPrivateImportUsage=false
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel
 
 from training.bases import Base
@@ -26,6 +28,8 @@ from training.new_words import WordConfig, WordEmbedding, add_word
 from training.targets import Prediction, noisy_batch
 
 TEXT_PREFIX = "text_encoder."
+PLAIN_ATTENTION_TOKENS = 1024
+"""Up to so many tokens a CPU trains faster in bf16 without the fused attention, which needs less memory."""
 Method = Literal["full", "lora", "textual_inversion"]
 
 
@@ -146,10 +150,18 @@ class FinetuneObjective(nn.Module):
         )
         x_t = noisy.x_t.contiguous(memory_format=torch.channels_last)
         states = batch["texts"]
-        if self.text_encoder is not None:
-            states = self.text_encoder(states).last_hidden_state
-        predicted = self.unet(x_t, noisy.timesteps, states).sample.float()
+        with self._attention(tokens=x_t.shape[2] * x_t.shape[3]):
+            if self.text_encoder is not None:
+                states = self.text_encoder(states).last_hidden_state
+            predicted = self.unet(x_t, noisy.timesteps, states).sample.float()
         return noisy.weight * ((predicted - noisy.target) ** 2).mean(dim=(1, 2, 3))
+
+    def _attention(self, *, tokens: int) -> AbstractContextManager[object]:
+        """The faster kernel; activations that are computed twice take the same one both times."""
+        half = self.unet.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if half and tokens <= PLAIN_ATTENTION_TOKENS and not self.run.gradient_checkpointing:
+            return sdpa_kernel(SDPBackend.MATH)
+        return nullcontext()
 
 
 def build_objective(run: FinetuneRun, base: Base) -> FinetuneObjective:

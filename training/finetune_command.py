@@ -4,7 +4,7 @@ Knows nothing of arguments' spelling (`__main__.py`) or of losses (`finetune.py`
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,8 @@ from training.watch import watch
 MARK = "finetune.json"
 """What makes a folder a fine-tuning's run folder."""
 CAPTIONS_CHECKED = 2_000
+BEFORE_ALL = -1
+"""Place of a word of the command line that stands before every `--data`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +62,8 @@ OpenPictures = Callable[[Options, Base, Path | None], Opened]
 
 def open_given_pictures(options: Options, base: Base, cache: Path | None) -> Opened:
     """The sources of `--data`; a cache of None keeps nothing on disk."""
-    sources = tuple(
-        SourceConfig(path=path, repeats=repeats, template=options.template)
-        for path, repeats in map(source_words, options.data)
-    )
     config = PictureSetConfig(
-        sources=sources,
+        sources=given_sources(options),
         resolution=options.resolution or base.resolution,
         factor=base.factor,
         background=options.background,
@@ -82,6 +80,23 @@ def open_given_pictures(options: Options, base: Base, cache: Path | None) -> Ope
         views_vary=config.crop or config.background == "random",
         captions_vary=config.caption_shuffle,
         summary=left_out_words(opened.report, config),
+    )
+
+
+def given_sources(options: Options) -> tuple[SourceConfig, ...]:
+    """`--data` with the `--template` and `--where` that follow each, or stand before all of them."""
+
+    def of(position: int, given: Sequence[tuple[int, str]]) -> list[str]:
+        return [text for place, text in given if place in (BEFORE_ALL, position)]
+
+    return tuple(
+        SourceConfig(
+            path=path,
+            repeats=repeats,
+            template=next(reversed(of(position, options.template)), None),
+            where=tuple(of(position, options.where)),
+        )
+        for position, (path, repeats) in enumerate(map(source_words, options.data))
     )
 
 

@@ -38,6 +38,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "attention_head_dim": [5, 10, 20, 20],
         "use_linear_projection": True,
     },
+    "sd15_half": {
+        "cross_attention_dim": 384,
+        "attention_head_dim": 8,
+        "block_out_channels": [160, 320, 640, 640],
+    },
 }
 """What tells the UNets apart, beside the shapes they share."""
 TURNS = 3
@@ -188,7 +193,7 @@ def cuda(*, steps: int, size: int, turns: int) -> None:
         print("There is no CUDA card here: this section was not run.")
         return
     rows = []
-    for shape in SHAPES:
+    for shape in ("sd15", "sd21"):
         with tempfile.TemporaryDirectory() as folder:
             child(task="write", folder=folder, shape=shape)
             runs: list[dict[str, Any]] = [
@@ -286,7 +291,7 @@ def write(*, folder: str, shape: str) -> dict[str, float]:
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, **SHAPES[shape])
         vae = AutoencoderKL(
-            block_out_channels=[128, 256, 512, 512],  # pyright: ignore[reportArgumentType]
+            block_out_channels=[c * 2 // 5 for c in unet.config.block_out_channels],  # pyright: ignore
             down_block_types=["DownEncoderBlock2D"] * 4,  # pyright: ignore[reportArgumentType]
             up_block_types=["UpDecoderBlock2D"] * 4,  # pyright: ignore[reportArgumentType]
             layers_per_block=2,
@@ -300,7 +305,7 @@ def write(*, folder: str, shape: str) -> dict[str, float]:
         vocab_size=len(tokenizer),
         hidden_size=SHAPES[shape]["cross_attention_dim"],
         intermediate_size=4 * SHAPES[shape]["cross_attention_dim"],
-        num_hidden_layers=12 if shape == "sd15" else 23,
+        num_hidden_layers=23 if shape == "sd21" else 12,
         num_attention_heads=SHAPES[shape]["cross_attention_dim"] // 64,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -354,9 +359,9 @@ CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {
 # Measuring and printing
 
 
-def child(**task: Any) -> dict[str, Any]:
-    """Run a task in a process of its own and read what it found."""
-    command = [sys.executable, __file__, "--child", json.dumps(task)]
+def child(*, script: str = __file__, **task: Any) -> dict[str, Any]:
+    """Run a task of this script, or of a like one, in a process of its own and read what it found."""
+    command = [sys.executable, script, "--child", json.dumps(task)]
     return json.loads(run_process(command).splitlines()[-1])
 
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from ldm_pipeline import LatentDiffusionPipeline
 from tests import tiny, tiny_finetune
 from training import __main__ as command_line
-from training.finetune_command import chosen_run, source_words
+from training.data.picture_config import SourceConfig
+from training.finetune_command import chosen_run, given_sources, source_words
 from training.loop import averaged_weights
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +157,25 @@ def test_repeats_stand_behind_a_colon_and_flags_change_the_recipe(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_templates_and_conditions_belong_to_the_data_before_them():
+    def sources(*words: str) -> tuple[SourceConfig, ...]:
+        return given_sources(command_line.build_parser().parse_args(["finetune", "--out", "run", *words]))
+
+    a, b = Path("a"), Path("b")
+    assert sources(
+        "--data", "a:2", "--template", "{x}", "--data", "b", "--where", "c=d", "--where", "e=f"
+    ) == (
+        SourceConfig(path=a, repeats=2, template="{x}"),
+        SourceConfig(path=b, where=("c=d", "e=f")),
+    )
+    assert sources(
+        "--template", "{x}", "--where", "c=d", "--data", "a", "--data", "b", "--template", "{y}"
+    ) == (
+        SourceConfig(path=a, template="{x}", where=("c=d",)),
+        SourceConfig(path=b, template="{y}", where=("c=d",)),
+    )
+
+
 def test_it_runs_outside_of_a_checkout_too(tmp_path: Path):
     """`accelerate launch -m training finetune` with both packages on the path and another working folder."""
     words = ["finetune", "--recipe", "sdxl", "--data", "x", "--out", "y"]

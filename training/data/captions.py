@@ -1,4 +1,4 @@
-"""A sample's texts and fields -> its caption: templates, a choice among several, shuffled tags.
+"""A sample's texts and fields -> whether it is wanted, and its caption: templates, shuffled tags.
 
 Knows nothing of tokens, and nothing of caption dropout, which belongs to the training step.
 """
@@ -37,6 +37,28 @@ def check_template(template: str, known: Collection[str]) -> None:
         if name not in known:
             there = ", ".join(sorted(known)) if known else "none; the samples have no fields"
             raise ValueError(f"template={template!r}: there is no field {name!r}; there are: {there}.")
+
+
+def where_words(condition: str) -> tuple[str, str]:
+    """A condition "field=value" as field and value; ValueError if it is none."""
+    name, sign, value = (part.strip() for part in condition.partition("="))
+    if not (name and sign and value):
+        raise ValueError(f"where={condition!r}: is no condition; write FIELD=VALUE, e.g. style=flat.")
+    return name, value
+
+
+def wanted(fields: Mapping[str, str], where: Sequence[str]) -> bool:
+    """Whether a sample's fields have the values asked for: of each field any of those that are named.
+
+    A value is the whole field or one of its comma-separated entries.
+    """
+    asked: dict[str, set[str]] = {}
+    for name, value in map(where_words, where):
+        asked.setdefault(name, set()).add(value)
+    return all(
+        name in fields and bool(values & {fields[name], *(part.strip() for part in fields[name].split(","))})
+        for name, values in asked.items()
+    )
 
 
 def all_captions(

@@ -40,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--template", help='caption made of fields, e.g. "{style} emoji of {name}"')
     parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="only samples with this value, e.g. style=flat (repeatable)",
+    )
+    parser.add_argument(
         "--tokenizer",
         type=Path,
         metavar="FOLDER",
@@ -63,7 +70,10 @@ def check(options: argparse.Namespace) -> None:
     from training.data.survey import survey_of
 
     config = PictureSetConfig(
-        sources=tuple(SourceConfig(path=path, template=options.template) for path in options.folders),
+        sources=tuple(
+            SourceConfig(path=path, template=options.template, where=tuple(options.where))
+            for path in options.folders
+        ),
         resolution=options.resolution,
         factor=options.factor,
         largest_aspect=options.largest_aspect,

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import ImageColor
 
 from training.data.buckets import bucket_sizes
-from training.data.captions import template_fields
+from training.data.captions import template_fields, where_words
 
 LARGEST_TRIM = 0.1
 """Share of a picture that may be cropped off at its edges to meet its bucket's aspect ratio, unasked."""
@@ -26,8 +26,12 @@ class SourceConfig:
     """How often an epoch shows each of its samples."""
     template: str | None = None
     """Caption made of a sample's fields, e.g. "{style} emoji of {name}"; {text} is its own caption."""
+    where: tuple[str, ...] = ()
+    """Only samples with these values of their fields, e.g. "style=flat"; of one field any of several."""
 
     def __post_init__(self) -> None:
+        for condition in self.where:
+            where_words(condition)
         if self.repeats < 1:
             raise ValueError(f"repeats={self.repeats}: must be at least 1; leave the source out instead.")
         if self.template is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.data.buckets import Fit, Size, best_fit, bucket_sizes
-from training.data.captions import all_captions, check_template, template_fields
+from training.data.captions import all_captions, check_template, template_fields, wanted, where_words
 from training.data.found import Place
 from training.data.index import Sample, index_path, indexed
 from training.data.likeness import near_pairs
@@ -71,6 +71,9 @@ def survey_of(config: PictureSetConfig, *, cache: Path | None) -> Survey:
         if len(config.sources) > 1:
             samples = [replace(sample, name=f"{source.path.name}/{sample.name}") for sample in samples]
         usable = [sample for sample in samples if not sample.reason]
+        if source.where:
+            samples = _chosen(samples, source)
+            usable = [sample for sample in samples if not sample.reason]
         if source.template is not None and usable:
             check_template(source.template, {name for sample in usable for name in sample.fields})
         for sample in samples:
@@ -98,6 +101,26 @@ def survey_of(config: PictureSetConfig, *, cache: Path | None) -> Survey:
         near=tuple(near_pairs([use.sample.look for use in uses])),
         sizes=sizes,
     )
+
+
+def _chosen(samples: Sequence[Sample], source: SourceConfig) -> list[Sample]:
+    """The samples that the source's conditions ask for, and those whose fields nobody could read.
+
+    Raises:
+        ValueError: no sample has a field that is asked for, or none has its value.
+    """
+    for name, value in map(where_words, source.where):
+        values = {sample.fields[name] for sample in samples if name in sample.fields}
+        if not values:
+            known = ", ".join(sorted({field for sample in samples for field in sample.fields})) or "none"
+            raise ValueError(f"where={name}={value}: no sample has the field {name!r}; there are: {known}.")
+        if not any(wanted(sample.fields, [f"{name}={value}"]) for sample in samples):
+            some = ", ".join(repr(one[:40]) for one in sorted(values)[:12])
+            raise ValueError(f"where={name}={value}: no sample has this value; there are {some}.")
+    unread = [bool(sample.reason) and not sample.fields for sample in samples]
+    return [
+        one for one, keep in zip(samples, unread, strict=True) if keep or wanted(one.fields, source.where)
+    ]
 
 
 def _without_duplicates(uses: list[Use], left_out: list[LeftOut]) -> list[Use]:

@@ -4,7 +4,14 @@ import random
 
 import pytest
 
-from training.data.captions import all_captions, check_template, drawn_caption, template_fields
+from training.data.captions import (
+    all_captions,
+    check_template,
+    drawn_caption,
+    template_fields,
+    wanted,
+    where_words,
+)
 
 
 def test_a_template_names_its_fields_once():
@@ -29,6 +36,21 @@ def test_an_unknown_field_is_named_with_those_that_exist():
         check_template("{nam}", {"style", "name"})
     with pytest.raises(ValueError, match="the samples have no fields"):
         check_template("{nam}", set())
+
+
+def test_a_sample_is_wanted_if_each_field_asked_for_has_one_of_its_values():
+    fields = {"style": "flat", "colors": "red, dark blue"}
+    assert wanted(fields, []) and wanted(fields, ["style=flat"]) and wanted(fields, ["colors = dark blue"])
+    assert wanted(fields, ["style=mono", "style=flat", "colors=red"])
+    assert wanted(fields, ["colors=red, dark blue"])
+    for condition in ("style=fla", "colors=blue", "name=flat"):
+        assert not wanted(fields, [condition]) and not wanted(fields, ["colors=red", condition, "style=mono"])
+
+
+@pytest.mark.parametrize("condition", ["style", "=flat", "style="])
+def test_what_is_no_condition_is_refused(condition: str):
+    with pytest.raises(ValueError, match="is no condition; write FIELD=VALUE"):
+        where_words(condition)
 
 
 def test_captions_are_the_texts_or_the_filled_template():

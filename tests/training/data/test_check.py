@@ -57,6 +57,8 @@ def test_a_folder_of_which_nothing_can_be_used_still_has_a_report(
     [
         (["nowhere"], "path=nowhere: is not there; give a folder"),
         (["FOLDER", "--resolution", "65"], "resolution=65: must be a multiple of factor=8"),
+        (["FOLDER", "--where", "style"], "where='style': is no condition; write FIELD=VALUE"),
+        (["FOLDER", "--where", "style=mono"], "no sample has this value; there are 'flat'"),
         (["FOLDER", "--template", "{nam}"], "there is no field 'nam'; there are: license, style, text"),
         (
             ["FOLDER", "--tokenizer", "nowhere"],

@@ -51,6 +51,21 @@ def test_what_does_not_fit_is_left_out_with_its_reason(folder: Path, survey: Cal
     assert "wide.png" not in left_out(survey(largest_aspect=4.0))
 
 
+def test_a_source_may_give_only_some_of_its_samples(folder: Path, survey: Callable[..., Survey]):
+    for name in ("03", "11"):
+        (folder / f"{name}.json").write_text('{"style": "woodcut", "size": 3}')
+    (folder / "05.json").write_text("{")
+    found = survey(SourceConfig(path=folder, where=("style=woodcut",)))
+    assert [use.sample.name for use in found.uses] == ["03.png", "11.png"]
+    assert list(left_out(found)) == ["05.png"]  # of which nobody can say what it is
+    both = survey(SourceConfig(path=folder, where=("style=woodcut", "style=flat")))
+    assert len(both.uses) == 19
+    with pytest.raises(ValueError, match="no sample has the field 'stile'; there are: .*style"):
+        survey(SourceConfig(path=folder, where=("stile=flat",)))
+    with pytest.raises(ValueError, match="where=style=mono: no sample has this value; there are 'flat', 'w"):
+        survey(SourceConfig(path=folder, where=("style=mono",)))
+
+
 def test_a_template_asks_every_sample_for_its_fields(folder: Path, survey: Callable[..., Survey]):
     (folder / "03.json").write_text("{}")
     found = survey(SourceConfig(path=folder, template="{style}: {text}"))
