@@ -57,6 +57,7 @@ FLOORS = {
         3: ["data", "loop"],
         2: ["claims", "clip_objective", "parts", "bases"],
         1: ["networks", "tokenizer", "text_tower", "targets", "optim", "checkpoint", "lora", "new_words"]
+        + ["allocator", "attention"]
         + ["logbook", "draws", "pictures", "folders", "scenes", "settings"],
     },
 }

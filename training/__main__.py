@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from ldm_pipeline.terminal import OneLineParser
+from training.allocator import keep_freed_memory
 from training.data import check
 
 PARTS = {
@@ -64,6 +65,8 @@ def build_parser() -> OneLineParser:
             part.add_argument(
                 "--init-from", type=Path, help="pipeline folder whose weights to start warm from"
             )
+        if name == "scenes":
+            part.add_argument("--shards", type=Path, help="folder to write them to as WebDataset shards too")
         if name in ("unet", "export"):
             part.add_argument("--prediction", choices=("flow", "epsilon", "v"), help="what the UNet predicts")
         if name == "export":
@@ -75,7 +78,11 @@ def build_parser() -> OneLineParser:
         if name in ("evaluate", "card"):
             part.add_argument("model", type=Path, help="pipeline folder")
         if name == "evaluate":
-            part.add_argument("--judge", type=Path, help="folder of the judge (default: the runs' own)")
+            part.add_argument(
+                "--judge",
+                type=Path,
+                help="folder of the judge (default: the runs' own, else the bundled one)",
+            )
             part.add_argument("--out", type=Path, help="folder for report.json and grids")
             part.add_argument("--prompts", type=int, default=64, help="number of fresh prompts")
             part.add_argument(
@@ -151,6 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
             from training.commands import COMMANDS
 
             run_part = COMMANDS[options.part]
+        keep_freed_memory()
         try:
             run_part(options)
         # RuntimeError: a checkpoint's, an accelerator's memory, a killed rendering process.

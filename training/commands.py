@@ -13,10 +13,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ldm_pipeline.folder import bundled_folder
 from training import clip as clip_run
 from training import recogniser as recogniser_run
 from training import unet as unet_run
 from training import vae as vae_run
+from training.data.postcard_shards import write_postcard_shards
 from training.estimate import estimate_clip, estimate_recogniser, estimate_unet, estimate_vae
 from training.export import export_judge, export_pipeline
 from training.folders import deliver
@@ -47,6 +49,9 @@ RECONSTRUCTED_PICTURES = 256
 def scenes(options: Options) -> None:
     training, held_out = training_postcards(options), held_out_postcards(options)
     print(f"{len(training)} training and {len(held_out)} held-out pictures.")
+    if options.shards:
+        shards = write_postcard_shards(training, options.shards)
+        print(f"{len(shards)} shards of the training pictures in {options.shards}.")
 
 
 def train_recogniser(options: Options) -> None:
@@ -210,12 +215,14 @@ def evaluate(options: Options) -> None:
 
     recipe = chosen_recipe(options)
     out = options.out or runs_folder(options) / "report"
+    judge = chosen_judge(options)
+    print(f"judge: {judge}")
     report = evaluate_folder(
         options.model,
         world=recipe.world,
         size=recipe.size,
         recipe=recipe.name,
-        judge_folder=options.judge or runs_folder(options) / "judge" / "final",
+        judge_folder=judge,
         out=out,
         prompts=options.prompts,
         pairs=options.pairs,
@@ -223,6 +230,12 @@ def evaluate(options: Options) -> None:
     if (options.model / LEGS).is_file():
         adopt_report(recipe, options.model, out, name=options.model.resolve().name)
     print(f"{report.score_table()}\n{out / 'report.md'} has the rest.")
+
+
+def chosen_judge(options: Options) -> Path:
+    """The judge that is named, or that the recipe's runs have trained, or, with neither, the bundled one."""
+    own = runs_folder(options) / "judge" / "final"
+    return options.judge or (own if own.is_dir() else bundled_folder("judge"))
 
 
 def card(options: Options) -> None:

@@ -7,7 +7,7 @@ Knows nothing of files on disk or of previews: it sees latents and texts in batc
 # pyright: reportPrivateImportUsage=false
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,9 +16,9 @@ import torch
 from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel
 
+from training.attention import plain_attention
 from training.bases import Base
 from training.draws import generator
 from training.finetune_batches import Batch, BatchSource
@@ -28,8 +28,6 @@ from training.new_words import WordConfig, WordEmbedding, add_word
 from training.targets import Prediction, noisy_batch
 
 TEXT_PREFIX = "text_encoder."
-PLAIN_ATTENTION_TOKENS = 1024
-"""Up to so many tokens a CPU trains faster in bf16 without the fused attention, which needs less memory."""
 Method = Literal["full", "lora", "textual_inversion"]
 
 
@@ -150,23 +148,22 @@ class FinetuneObjective(nn.Module):
         )
         x_t = noisy.x_t.contiguous(memory_format=torch.channels_last)
         states = batch["texts"]
-        with self._attention(tokens=x_t.shape[2] * x_t.shape[3]):
+        # Activations that are computed twice must come from the same kernel both times.
+        with nullcontext() if self.run.gradient_checkpointing else plain_attention(x_t.device):
             if self.text_encoder is not None:
                 states = self.text_encoder(states).last_hidden_state
             predicted = self.unet(x_t, noisy.timesteps, states).sample.float()
         return noisy.weight * ((predicted - noisy.target) ** 2).mean(dim=(1, 2, 3))
 
-    def _attention(self, *, tokens: int) -> AbstractContextManager[object]:
-        """The faster kernel; activations that are computed twice take the same one both times."""
-        half = self.unet.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        if half and tokens <= PLAIN_ATTENTION_TOKENS and not self.run.gradient_checkpointing:
-            return sdpa_kernel(SDPBackend.MATH)
-        return nullcontext()
 
-
-def build_objective(run: FinetuneRun, base: Base) -> FinetuneObjective:
+def build_objective(
+    run: FinetuneRun, base: Base, *, autocast: torch.dtype | None = None
+) -> FinetuneObjective:
     """Make what learns of the base's own networks, which are changed in place; what does not is frozen.
 
+    Args:
+        autocast: number type that the run is computed in, None for the weights' own. Layers that do not
+            learn are kept in it, in half the memory, which changes no bit of what autocast computes.
     Raises:
         ValueError: an adapter's targets or a word do not fit the base.
     """
@@ -188,6 +185,9 @@ def build_objective(run: FinetuneRun, base: Base) -> FinetuneObjective:
         add_word(base.pipeline.tokenizer, encoder, run.word)
     if run.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
+    if autocast is not None and not (run.method == "lora" and run.lora.dora):  # it reads the sizes of weights
+        for network in (unet, encoder) if run.reads_ids else (unet,):
+            hold_frozen_layers(network, autocast)
     objective = FinetuneObjective(
         unet,
         run,
@@ -197,6 +197,15 @@ def build_objective(run: FinetuneRun, base: Base) -> FinetuneObjective:
     )
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return objective
+
+
+def hold_frozen_layers(network: nn.Module, dtype: torch.dtype) -> None:
+    """Keep what autocast would turn into `dtype` at every step in it, but for what learns."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            for parameter in layer.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)
 
 
 def identity_of(run: FinetuneRun, *, base_key: str, data_key: str) -> str:

@@ -165,6 +165,7 @@ def finetune(options: Options, *, open_pictures: OpenPictures = open_given_pictu
     refuse_useless_captions(run, opened.training)
     if source.class_pictures is not None and accelerator.is_main_process:
         class_sheet(base, source.class_pictures).save(options.out / "class_pictures.webp", quality=90)
+    autocast = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
     yardstick = Yardstick(
         run=run,
         base=base,
@@ -173,8 +174,9 @@ def finetune(options: Options, *, open_pictures: OpenPictures = open_given_pictu
         training=source.latents,
         prompts=preview_prompts(options.preview, opened.held_out, opened.training, count=run.looks.pictures),
         bucket=usual_bucket(opened.training),
+        autocast=autocast,
     )
-    objective = build_objective(run, base).to(accelerator.device)
+    objective = build_objective(run, base, autocast=autocast).to(accelerator.device)
     follow(run, objective, source, yardstick, accelerator, options=options, base_key=base_key)
 
 

@@ -47,10 +47,17 @@ class Yardstick:
     """Of the previews; preview i has seed i."""
     bucket: int
     """The previews are as large as its pictures."""
+    autocast: torch.dtype | None = None
+    """Number type that the run is computed in; None: the weights' own."""
 
     @property
     def size(self) -> tuple[int, int]:
         return self.training.pictures.sizes[self.bucket]
+
+    def computing(self, objective: FinetuneObjective) -> torch.autocast:
+        """The number type of the run, for networks that hold layers in it."""
+        device = objective.unet.device.type
+        return torch.autocast(device, self.autocast, enabled=self.autocast is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +108,15 @@ def look(yardstick: Yardstick, objective: FinetuneObjective, *, before: Look | N
     run, pipeline = yardstick.run, preview_pipeline(yardstick.base, objective)
 
     def drawn(texts: Sequence[str]) -> Tensor:
-        return drawn_latents(
-            pipeline,
-            list(texts),
-            range(len(texts)),
-            size=yardstick.size,
-            steps=run.looks.steps,
-            guidance=run.looks.guidance,
-        )
+        with yardstick.computing(objective):
+            return drawn_latents(
+                pipeline,
+                list(texts),
+                range(len(texts)),
+                size=yardstick.size,
+                steps=run.looks.steps,
+                guidance=run.looks.guidance,
+            )
 
     previews, drift = drawn(yardstick.prompts), drawn(run.looks.drift_prompts)
     values: dict[str, float] = {}
@@ -169,7 +177,8 @@ def held_out_loss(yardstick: Yardstick, objective: FinetuneObjective) -> float:
             for level in range(VALIDATION_LEVELS):
                 batch = _validation_batch(yardstick, own[first : first + ROWS_AT_ONCE], level)
                 batch = {name: value.to(device) for name, value in batch.items()}
-                total += float(objective.squared_errors(batch).sum())
+                with yardstick.computing(objective):
+                    total += float(objective.squared_errors(batch).sum())
     return total / (count * VALIDATION_LEVELS)
 
 

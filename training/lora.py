@@ -61,6 +61,7 @@ def add_lora(
     """
     try:
         from peft import LoraConfig
+        from peft.tuners.tuners_utils import BaseTunerLayer
     except ModuleNotFoundError:
         raise ValueError("a LoRA needs the package peft: run pip install '.[lora]' in a checkout.") from None
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
@@ -82,6 +83,10 @@ def add_lora(
     with torch.random.fork_rng(devices=[]):  # peft draws from the global state
         torch.set_rng_state(draws.get_state())
         network.add_adapter(config)
+    for layer in network.modules():
+        if isinstance(layer, BaseTunerLayer):
+            # Else inputs are cast to float32, which autocast takes back at once.
+            layer.cast_input_dtype_enabled = False  # type: ignore[assignment]
 
 
 def lora_tensors(network: UNet2DConditionModel | CLIPTextModel) -> dict[str, Tensor]:

@@ -160,6 +160,7 @@ def ours(
     from torch.utils.flop_counter import FlopCounterMode
 
     from training.__main__ import build_parser
+    from training.allocator import keep_freed_memory
     from training.bases import open_base
     from training.data.cache import content_key
     from training.finetune import build_objective, train
@@ -182,13 +183,14 @@ def ours(
     words += ["--set", f"lora.rank={RANK}", "--set", f"lora.alpha={RANK}", "--precision", "bf16"]
     words += ["--set", f"lora.targets={','.join(TARGETS)}"]
     options = build_parser().parse_args(words)
+    keep_freed_memory()  # as `python -m training` does
     run, opened_base, accelerator = chosen_run(options), open_base(base), accelerator_of(options)
     parts, cache = opened_base.pipeline, Path(folder) / "cache"
     parts.to(accelerator.device)
     base_key = content_key(parts.unet, parts.text_encoder, parts.vae)
     opened = open_given_pictures(options, opened_base, cache)
     source, _ = prepare(run, opened_base, opened, base_key=base_key, cache=cache)
-    objective = build_objective(run, opened_base).to(accelerator.device)
+    objective = build_objective(run, opened_base, autocast=torch.bfloat16).to(accelerator.device)
     on_card = accelerator.device.type == "cuda"
     loading: list[float] = []
 

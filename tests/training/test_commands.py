@@ -15,8 +15,9 @@ from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ldm_pipeline import bundled_folder
 from training import commands
-from training.__main__ import main
+from training.__main__ import build_parser, main
 from training.checkpoint import load_latest
 from training.options import accelerator_of
 
@@ -54,6 +55,18 @@ def test_bad_input_is_one_line_and_exit_code_two(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_judge_is_the_one_named_or_trained_or_the_bundled_one(tmp_path: Path):
+    def chosen(*words: str) -> Path:
+        given = ["evaluate", "model", "--recipe", "smoke", "--runs", str(tmp_path), *words]
+        return commands.chosen_judge(build_parser().parse_args(given))
+
+    assert chosen("--judge", "other") == Path("other")
+    assert chosen() == bundled_folder("judge")
+    trained = tmp_path / "smoke" / "judge" / "final"
+    trained.mkdir(parents=True)
+    assert chosen() == trained and chosen("--judge", "other") == Path("other")
 
 
 @pytest.mark.parametrize("part", ["recogniser", "judge", "vae", "clip", "unet"])

@@ -193,3 +193,32 @@ def test_weights_of_another_run_are_refused():
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any], words: str):
     with pytest.raises(ValueError, match=words):
         replace(LORA, **wrong)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [LORA, replace(LORA, text_share=0.5), TEXTUAL_INVERSION, FULL],
+    ids=["lora", "lora of both", "word", "full"],
+)
+def test_frozen_layers_kept_in_half_change_no_bit(run: FinetuneRun, tmp_path: Path):
+    run = short(run)
+    found: list[dict[str, Tensor]] = []
+    for dtype in (None, torch.bfloat16):
+        base = base_of()
+        batch = source_of(run, base, tmp_path).batch_at(0)
+        objective = build_objective(run, base, autocast=dtype)
+        kinds = {p.dtype for p in objective.parameters()}
+        halves = dtype is not None and run.method != "full"
+        assert kinds == ({torch.float32, torch.bfloat16} if halves else {torch.float32})
+        with torch.no_grad():  # an adapter starts at zero, and passes nothing on
+            for number, parameter in enumerate(p for p in objective.parameters() if p.requires_grad):
+                draws = torch.Generator().manual_seed(number)
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=draws))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = objective(batch)["loss"]
+        loss.backward()
+        gradients = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
+        assert all(p.grad is not None for p in objective.parameters() if p.requires_grad)
+        found.append({"loss": loss.detach(), **gradients})
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])

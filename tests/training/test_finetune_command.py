@@ -4,9 +4,6 @@
 # pyright: reportPrivateImportUsage=false
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,16 +171,3 @@ def test_templates_and_conditions_belong_to_the_data_before_them():
         SourceConfig(path=a, template="{x}", where=("c=d",)),
         SourceConfig(path=b, template="{y}", where=("c=d",)),
     )
-
-
-def test_it_runs_outside_of_a_checkout_too(tmp_path: Path):
-    """`accelerate launch -m training finetune` with both packages on the path and another working folder."""
-    words = ["finetune", "--recipe", "sdxl", "--data", "x", "--out", "y"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "training", *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 2 and "--recipe sdxl: unknown" in ended.stderr
