@@ -85,6 +85,7 @@ def build_parser() -> OneLineParser:
             )
             part.add_argument("--out", type=Path, help="folder for report.json and grids")
             part.add_argument("--prompts", type=int, default=64, help="number of fresh prompts")
+            part.add_argument("--tasks", type=int, default=64, help="prompts of each of the eight tasks")
             part.add_argument(
                 "--pairs", type=int, default=256, help="pairs with and without the negative prompt"
             )

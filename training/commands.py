@@ -226,6 +226,7 @@ def evaluate(options: Options) -> None:
         out=out,
         prompts=options.prompts,
         pairs=options.pairs,
+        tasks=options.tasks,
     )
     if (options.model / LEGS).is_file():
         adopt_report(recipe, options.model, out, name=options.model.resolve().name)

@@ -92,6 +92,7 @@ def versus(folder: Path, base: str, options: argparse.Namespace, *, resolution: 
             | {"resolution": resolution, "batch": batch, "steps": options.steps}
             for side in SIDES
         ]
+        child(**runs[1] | {"steps": 0})  # the caches, which are made once before a run
         found = pipeline_speed.in_turns([lambda run=run: child(**run) for run in runs], options.turns)
         theirs = found[0]
         for side, measured in zip(SIDES, found, strict=True):
@@ -178,7 +179,14 @@ def ours(
         "--held-out",
         "0",
     ]
-    words += ["--out", f"{folder}/run", "--resolution", str(resolution), "--steps", str(WARM_STEPS + steps)]
+    words += [
+        "--out",
+        f"{folder}/run",
+        "--resolution",
+        str(resolution),
+        "--steps",
+        str(WARM_STEPS + steps + 1),
+    ]
     words += ["--set", f"fit.batch_size={batch}", "--set", f"fit.optimizer.learning_rate={RATE}"]
     words += ["--set", f"lora.rank={RANK}", "--set", f"lora.alpha={RANK}", "--precision", "bf16"]
     words += ["--set", f"lora.targets={','.join(TARGETS)}"]
@@ -212,15 +220,20 @@ def ours(
             objective(made)["loss"].backward()
         objective.zero_grad()
         found |= {"flops": float(counted.get_total_flops()), "peak_flops": card_peak()}
+    if not steps:
+        return {}  # only the caches were asked for
     timed: Any = Timed()
     with tempfile.TemporaryDirectory() as fresh:
-        steps_done = train(
+        progresses = train(
             run, objective, timed, run_folder=Path(fresh), accelerator=accelerator, base_key=base_key
         )
-        # What the loop tells is the mean speed so far, without the time that saving takes.
-        seconds = [batch * done.step / done.samples_per_second for done in steps_done]
+        # What the loop tells is the mean speed so far. One step before the last, nothing has been saved yet:
+        # neither side's memory is that of saving.
+        done = list(itertools.islice(progresses, WARM_STEPS + steps))
+        seconds = [batch * each.step / each.samples_per_second for each in done]
+        memory = torch.cuda.max_memory_allocated() if on_card else peak_bytes()
+        progresses.close()  # type: ignore[attr-defined]
     each = [after - before for before, after in itertools.pairwise(seconds)][WARM_STEPS - 1 :]
-    memory = torch.cuda.max_memory_allocated() if on_card else peak_bytes()
     share = sum(loading[WARM_STEPS:]) / sum(each)
     return found | {"seconds": statistics.median(each), "memory": memory, "loading": share}
 

@@ -1,4 +1,4 @@
-"""Plain attention gives what the fused kernel gives, forward and backward, and takes only what it understands."""
+"""Plain attention is the fused kernel's, forward and backward, and takes only what it understands."""
 
 from typing import Any
 

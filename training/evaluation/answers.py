@@ -12,12 +12,15 @@ from tqdm import tqdm
 
 from ldm_pipeline.judge import Reading, Recogniser
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
+from training.evaluation.prompts import BenchPrompt, derangement
 from training.pictures import picture_array, picture_tensor
 from training.scenes.claims import Claims
 
 Pictures = NDArray[np.uint8]
 """n x size x size x 3."""
 
+Answers = list[dict[str, bool]]
+"""One prompt's pictures: question -> whether the judge confirms it."""
 TASKS = ("city", "weather", "time", "present", "color", "count", "side", "all")
 """What a prompt asks for. `color`, `count` and `side` are the judge's answers about the asked kind of thing,
 whether or not it sees one; `all` is every one of the others at once."""
@@ -76,7 +79,10 @@ def read(judge: Recogniser, pictures: Pictures) -> Reading:
 
 
 def confirmed(reading: Reading, claims: Sequence[Claims]) -> list[dict[str, bool]]:
-    """For each picture, which of the facts in its claims the judge sees; facts not claimed are left out."""
+    """For each picture, which of the facts in its claims the judge sees; facts not claimed are left out.
+
+    Of several things a fact is right if it is for each of them; "all" is every fact at once.
+    """
     table: dict[str, list[str]] = {}
 
     def answer(field: str, picture: int) -> str:
@@ -94,7 +100,16 @@ def confirmed(reading: Reading, claims: Sequence[Claims]) -> list[dict[str, bool
                 ("count", f"{thing.kind}.count", thing.count),
                 ("side", f"{thing.kind}.side", thing.side),
             ]
-        right = {task: answer(field, i) == str(value) for task, field, value in facts if value is not None}
+            for garment in thing.garments:
+                name = f"{thing.kind}.{garment.kind}"
+                facts += [
+                    ("garment", f"{name}.present", "yes"),
+                    ("garment color", f"{name}.color", garment.color),
+                ]
+        right: dict[str, bool] = {}
+        for task, field, value in facts:
+            if value is not None:
+                right[task] = right.get(task, True) and answer(field, i) == str(value)
         results.append({**right, "all": all(right.values())})
     return results
 
@@ -102,3 +117,26 @@ def confirmed(reading: Reading, claims: Sequence[Claims]) -> list[dict[str, bool
 def shows(reading: Reading, kind: str) -> list[bool]:
     """Whether the judge sees that kind of thing, for each picture."""
     return [answer == "yes" for answer in reading.of(f"{kind}.present")]
+
+
+def score_columns(
+    bench: Sequence[BenchPrompt], read: dict[str, Reading], *, seeds_per_prompt: int
+) -> dict[str, list[Answers]]:
+    """Column -> prompt -> picture -> question -> right?
+
+    The floor is the model's pictures scored against other prompts' claims.
+    """
+    claims = [prompt.claims for prompt in bench]
+    others = [claims[i] for i in derangement(len(claims))]
+    repeated = [[c for c in column for _ in range(seeds_per_prompt)] for column in (claims, others)]
+    flat = {
+        "renders": confirmed(read["renders"], claims),
+        "round_trip": confirmed(read["round_trip"], claims),
+        "model": confirmed(read["model"], repeated[0]),
+        "shuffled": confirmed(read["model"], repeated[1]),
+    }
+    sizes = {name: len(column) // len(claims) for name, column in flat.items()}
+    return {
+        name: [column[i : i + sizes[name]] for i in range(0, len(column), sizes[name])]
+        for name, column in flat.items()
+    }

@@ -54,8 +54,8 @@ def fresh_prompts(world: World, *, size: int, count: int) -> list[BenchPrompt]:
     def names_thing(scene: Scene) -> bool:
         return any(group.named for group in scene.groups)
 
-    for scene, sight, image in _renders(PROMPT_SEED, world, names_thing, size=size, count=count):
-        groups = [group for group in scene.groups if group.named and _wholly_seen(group, sight)]
+    for scene, sight, image in renders(PROMPT_SEED, world, names_thing, size=size, count=count):
+        groups = [group for group in scene.groups if group.named and wholly_seen(group, sight)]
         if not groups or not sight.weather_seen:
             continue
         draws = random.Random(f"postcardbench/{scene.seed}/{scene.index}").random
@@ -64,7 +64,7 @@ def fresh_prompts(world: World, *, size: int, count: int) -> list[BenchPrompt]:
         prompts.append(_prompt(scene, sight, image, (thing,)))
         if len(prompts) == count:
             break
-    return _complete(prompts, count, "scenes with a thing to be seen")
+    return complete(prompts, count, "scenes with a thing to be seen")
 
 
 def umbrella_prompts(world: World, *, size: int, count: int) -> list[BenchPrompt]:
@@ -84,8 +84,8 @@ def umbrella_prompts(world: World, *, size: int, count: int) -> list[BenchPrompt
     def names_no_umbrella(scene: Scene) -> bool:
         return not any(group.named and group.kind == "umbrella" for group in scene.groups)
 
-    for scene, sight, image in _renders(UMBRELLA_SEED, rainy, names_no_umbrella, size=size, count=count):
-        groups = [group for group in scene.groups if group.named and _wholly_seen(group, sight)]
+    for scene, sight, image in renders(UMBRELLA_SEED, rainy, names_no_umbrella, size=size, count=count):
+        groups = [group for group in scene.groups if group.named and wholly_seen(group, sight)]
         names_thing = len(prompts) % 2 == 1 and len(world.kinds) > 1
         if not sight.weather_seen or (names_thing and not groups):
             continue
@@ -97,7 +97,7 @@ def umbrella_prompts(world: World, *, size: int, count: int) -> list[BenchPrompt
         prompts.append(_prompt(scene, sight, image, (thing,) if thing else ()))
         if len(prompts) == count:
             break
-    return _complete(prompts, count, "rainy scenes without a named umbrella")
+    return complete(prompts, count, "rainy scenes without a named umbrella")
 
 
 def sham_word(prompt: BenchPrompt, world: World) -> str:
@@ -132,10 +132,10 @@ def derangement(count: int) -> list[int]:
     return [(i + count // 2) % count for i in range(count)]
 
 
-def _renders(
+def renders(
     seed: int, world: World, fits: Callable[[Scene], bool], *, size: int, count: int
 ) -> Iterator[tuple[Scene, Sight, NDArray[np.uint8]]]:
-    """Scenes of a stream whose record fits, with their renders."""
+    """Scenes of stream `seed` whose record fits, with what is seen of them and their renders."""
     for index in tqdm(range(SCENES_PER_PROMPT * count), unit="scene", desc="looking for scenes", leave=False):
         scene = sample_scene(seed, index, world)
         if fits(scene):
@@ -147,7 +147,8 @@ def _renders(
             )
 
 
-def _wholly_seen(group: Group, sight: Sight) -> bool:
+def wholly_seen(group: Group, sight: Sight) -> bool:
+    """Whether every thing of a group and its color can be seen."""
     return all(sight.things_seen[i] and sight.colors_seen[i] for i in group.members)
 
 
@@ -155,12 +156,18 @@ def _prompt(
     scene: Scene, sight: Sight, image: NDArray[np.uint8], things: tuple[GroupClaim, ...]
 ) -> BenchPrompt:
     claims = Claims(city=scene.city, weather=scene.weather, time=scene.time, things=things)
+    return prompt_of(scene, sight, image, claims)
+
+
+def prompt_of(scene: Scene, sight: Sight, image: NDArray[np.uint8], claims: Claims) -> BenchPrompt:
+    """A prompt with these claims, which hold for the scene."""
     assert is_true(claims, scene)
     text = compose(claims, form="full", seed=scene.index)
     return BenchPrompt(text=text, claims=claims, scene=scene, sight=sight, image=image)
 
 
-def _complete(prompts: list[BenchPrompt], count: int, what: str) -> list[BenchPrompt]:
+def complete(prompts: list[BenchPrompt], count: int, what: str) -> list[BenchPrompt]:
+    """All the prompts; ValueError if there are fewer than asked for."""
     if len(prompts) < count:
         raise ValueError(
             f"world: only {len(prompts)} of {count} {what} found; widen the world or ask for fewer."

@@ -23,9 +23,10 @@ from ldm_pipeline.judge import WEIGHTS, Reading, Recogniser
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 from ldm_pipeline.statistics import Share, clustered_share, paired, share
 from training.evaluation import answers, sheets
-from training.evaluation.answers import Pictures, confirmed
-from training.evaluation.prompts import BenchPrompt, derangement, fresh_prompts, sham_word, umbrella_prompts
+from training.evaluation.answers import Answers, Pictures, confirmed, score_columns
+from training.evaluation.prompts import BenchPrompt, fresh_prompts, sham_word, umbrella_prompts
 from training.evaluation.results import Change, Report, UmbrellaReport
+from training.evaluation.task_scores import score_tasks
 from training.scenes.world import World
 
 SEED_STEP = 1_000
@@ -34,8 +35,6 @@ PAIRS_FIRST_SEED = 10_000_000
 """Pair i has this seed + i, without and with the negative prompt."""
 SHEET_PICTURES, SHEET_PAIRS = 64, 8
 NEGATIVE = "umbrella"
-
-Answers = list[dict[str, bool]]
 
 
 def evaluate_folder(
@@ -48,6 +47,7 @@ def evaluate_folder(
     recipe: str = "",
     prompts: int = 64,
     pairs: int = 256,
+    tasks: int = 64,
     seeds_per_prompt: int = 4,
 ) -> Report:
     """Score a pipeline folder; write `report.json`, `report.md` and contact sheets (PNG and WebP) to `out`.
@@ -59,6 +59,7 @@ def evaluate_folder(
         recipe: Its name, for the record.
         prompts: Fresh prompts, at least 2.
         pairs: Rainy prompts drawn without and with `negative_prompt="umbrella"`; 0 leaves them out.
+        tasks: Prompts of each of the eight tasks, at least 2; 0 leaves them out.
         seeds_per_prompt: 1 to 1000.
 
     Raises:
@@ -67,6 +68,7 @@ def evaluate_folder(
     """
     for name, value, least, most in (
         ("prompts", prompts, 2, PAIRS_FIRST_SEED // SEED_STEP), ("pairs", pairs, 0, 1_000_000),
+        ("tasks", tasks, 0, 1_000),
         ("seeds_per_prompt", seeds_per_prompt, 1, SEED_STEP),
     ):  # fmt: skip
         if not least <= value <= most:
@@ -91,6 +93,7 @@ def evaluate_folder(
     variants = draw_variants(pipe, rainy, world=world, size=size)
     seconds = time.perf_counter() - started
 
+    by_task = score_tasks(pipe, judge, world, size=size, count=tasks, seeds_per_prompt=seeds_per_prompt)
     renders = np.stack([prompt.image for prompt in bench])
     read = {
         "renders": answers.read(judge, renders),
@@ -112,7 +115,7 @@ def evaluate_folder(
         judge_hash=hashlib.sha256((judge_folder / WEIGHTS).read_bytes()).hexdigest(),
         recipe=recipe,
         command=f"python -m training evaluate {model.resolve().name} --recipe {recipe or 'NAME'}"
-        f" --prompts {prompts} --pairs {pairs}",
+        f" --prompts {prompts} --pairs {pairs} --tasks {tasks}",
         date=date.today().isoformat(),
         machine=machine(),
         seconds_per_picture=round(seconds / (len(texts) + sum(map(len, variants.values()))), 3),
@@ -127,37 +130,19 @@ def evaluate_folder(
         columns={name: _shares(column) for name, column in scored.items()},
         present_by_kind=_by([prompt.claims.things[0].kind for prompt in bench], mine, "present"),
         city_by_city=_by([str(prompt.claims.city) for prompt in bench], mine, "city"),
+        tasks={task.name: task.shares for task in by_task},
         umbrella=umbrella,
         cases=_cases(bench, seeds, mine),
         umbrella_cases=umbrella_cases,
+        task_cases=[case for task in by_task for case in task.cases],
     )
     (out / "report.json").write_text(report.to_json(), encoding="utf-8")
     (out / "report.md").write_text(report.to_markdown(), encoding="utf-8")
     _save_sheets(out, bench, pictures[::seeds_per_prompt], renders, rainy, variants)
+    if by_task:
+        texts, drawn = zip(*(one for task in by_task for one in task.shown), strict=True)
+        sheets.save_sheet(sheets.captioned_sheet(np.stack(drawn), texts), out / "tasks.png")
     return report
-
-
-def score_columns(
-    bench: Sequence[BenchPrompt], read: dict[str, Reading], *, seeds_per_prompt: int
-) -> dict[str, list[Answers]]:
-    """Column -> prompt -> picture -> question -> right?
-
-    The floor is the model's pictures scored against other prompts' claims.
-    """
-    claims = [prompt.claims for prompt in bench]
-    others = [claims[i] for i in derangement(len(claims))]
-    repeated = [[c for c in column for _ in range(seeds_per_prompt)] for column in (claims, others)]
-    flat = {
-        "renders": confirmed(read["renders"], claims),
-        "round_trip": confirmed(read["round_trip"], claims),
-        "model": confirmed(read["model"], repeated[0]),
-        "shuffled": confirmed(read["model"], repeated[1]),
-    }
-    sizes = {name: len(column) // len(claims) for name, column in flat.items()}
-    return {
-        name: [column[i : i + sizes[name]] for i in range(0, len(column), sizes[name])]
-        for name, column in flat.items()
-    }
 
 
 def draw_variants(

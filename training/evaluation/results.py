@@ -10,7 +10,7 @@ from typing import Any
 from ldm_pipeline.statistics import Paired, Share
 from ldm_pipeline.table_cells import finite, limits, p_value, percent, points
 
-FORMAT = 1
+FORMAT = 2
 """Of `report.json`; counts up when a field changes its meaning."""
 COLUMNS = {
     "renders": "real renders",
@@ -27,6 +27,16 @@ QUESTIONS = {
     "count": "its count",
     "side": "its side",
     "all": "all seven at once",
+}
+SUITE_WORDS = {
+    "city": "a city",
+    "light": "weather and time",
+    "thing": "one thing",
+    "color": "a thing in a color",
+    "count": "a number of things",
+    "side": "a thing on a side",
+    "bound": "two colors, each on its own thing",
+    "held_out": "pairs never seen in training",
 }
 SEEN = {"city": "city", "weather": "weather", "time": "time of day", "present": "thing"}
 
@@ -86,10 +96,13 @@ class Report:
     present_by_kind: dict[str, Share]
     """The model's `present` by kind of thing, independent answers assumed."""
     city_by_city: dict[str, Share]
+    tasks: dict[str, dict[str, Share]]
+    """Task -> column -> prompts with every claim confirmed; empty where no task was asked for."""
     umbrella: UmbrellaReport | None
     cases: list[dict[str, Any]]
     """Each prompt with its scene, claims, seeds and the model's answers."""
     umbrella_cases: list[dict[str, Any]]
+    task_cases: list[dict[str, Any]]
 
     def to_json(self) -> str:
         """JSON text; limits that are infinite become null."""
@@ -98,6 +111,8 @@ class Report:
     def to_markdown(self) -> str:
         """A page with the tables, ready to be quoted."""
         parts = [f"# PostcardBench: {self.model}", self._facts(), self.score_table(), self._kinds()]
+        if self.tasks:
+            parts += ["## Eight tasks", self.task_table()]
         if self.umbrella is not None:
             parts += ["## Negative prompt: umbrella", self.umbrella_table()]
         return "\n\n".join(parts) + "\n"
@@ -108,6 +123,14 @@ class Report:
         for question, words in QUESTIONS.items():
             shares = [self.columns[column][question] for column in COLUMNS]
             lines.append(f"| {words} | " + " | ".join(map(percent, shares)) + " |")
+        return "\n".join(lines)
+
+    def task_table(self) -> str:
+        """Percent of the short prompts of each task of which everything is right."""
+        lines = ["| task | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " --- |" * len(COLUMNS)]
+        for task, columns in self.tasks.items():
+            cells = (SUITE_WORDS[task], *(percent(columns[column]) for column in COLUMNS))
+            lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
     def umbrella_table(self) -> str:

@@ -15,7 +15,8 @@ from training.claims import FIELDS, encode_claims
 from training.evaluation.answers import TASKS, confirmed
 from training.evaluation.report import evaluate_folder, machine
 from training.evaluation.results import COLUMNS, QUESTIONS, Report
-from training.scenes.claims import Claims, GroupClaim
+from training.evaluation.suites import SUITES
+from training.scenes.claims import Claims, GarmentClaim, GroupClaim
 from training.scenes.world import FLAT_WORLD
 
 pytestmark = pytest.mark.filterwarnings("ignore:this model was never trained on the words")
@@ -36,7 +37,7 @@ def evaluated(folders: tuple[Path, Path], out: Path, *, pairs: int = 2) -> Repor
     model, judge = folders
     return evaluate_folder(
         model, world=WORLD, size=64, judge_folder=judge, out=out, recipe="tiny", prompts=2, pairs=pairs,
-        seeds_per_prompt=2,
+        tasks=2, seeds_per_prompt=2,
     )  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def test_every_column_scores_every_question_of_every_picture(done):
 def test_the_json_holds_counts_intervals_and_what_repeats_them(done):
     report, out = done
     told = json.loads((out / "report.json").read_text())
-    assert told["format"] == 1
+    assert told["format"] == 2
     assert (told["recipe"], told["prompts"], told["size"]) == ("tiny", 2, 64)
     assert told["machine"] == machine()
     assert len(told["model_hash"]) == len(told["judge_hash"]) == 64
@@ -136,3 +137,33 @@ def test_a_judge_that_reads_the_truth_confirms_everything_and_only_what_is_claim
     assert first == dict.fromkeys(TASKS, True)
     assert {task for task, right in second.items() if not right} == {"city", "count", "all"}
     assert third == dict.fromkeys(("city", "weather", "time", "all"), True)
+
+
+def test_of_two_things_and_a_garment_every_one_must_be_right():
+    cat = GroupClaim(kind="cat", color="black", garments=(GarmentClaim("beret", "red"),))
+    truth = Claims(things=(cat, GroupClaim(kind="car", color="blue")))
+    codes = torch.from_numpy(np.stack([encode_claims(truth)] * 4)).clamp(min=0)
+    reading = Reading(fields=FIELDS, classes=codes, confidence=torch.ones_like(codes, dtype=torch.float32))
+    swapped = Claims(things=(replace(cat, color="blue"), GroupClaim(kind="car", color="black")))
+    first_wrong = Claims(things=(replace(cat, color="white"), truth.things[1]))
+    other_beret = Claims(things=(replace(cat, garments=(GarmentClaim("beret", "green"),)),))
+    right = confirmed(reading, [truth, swapped, first_wrong, other_beret])
+    questions = ("present", "color", "garment", "garment color", "all")
+    assert right[0] == dict.fromkeys(questions, True)
+    assert [row["color"] for row in right[1:]] == [False, False, True]
+    assert [row["garment color"] for row in right[1:3]] == [True, True] and not right[3]["garment color"]
+    assert not any(row["all"] for row in right[1:])
+
+
+def test_the_tasks_of_the_world_are_scored_and_the_others_left_out(done):
+    report, out = done
+    assert {"city", "light", "thing", "color", "count", "side"} <= set(report.tasks) < set(SUITES)
+    assert "held_out" not in report.tasks
+    pictures = {"renders": 2, "round_trip": 2, "model": 4, "shuffled": 4}
+    for columns in report.tasks.values():
+        assert {name: share.asked for name, share in columns.items()} == pictures
+    assert report.task_table() in (out / "report.md").read_text()
+    assert len(report.task_cases) == 2 * len(report.tasks)
+    seeds = [seed for case in report.task_cases for seed in case["seeds"]]
+    assert len(set(seeds)) == len(seeds) == 4 * len(report.tasks)
+    assert (out / "tasks.webp").is_file()
