@@ -48,14 +48,15 @@ FLOORS = {
         0: ["prompt_rows", "prompt_syntax", "containers", "recipe_parts"],
     },
     "training": {
-        9: ["__main__"],
-        8: ["commands", "finetune_command"],
-        7: ["export", "options", "finetune_export"],
-        6: ["model_card", "finetune_scores", "finetune_recipes"],
-        5: ["recipes", "estimate", "finetune", "class_pictures"],
-        4: ["recogniser", "vae", "clip", "unet", "evaluation", "watch", "finetune_batches"],
-        3: ["data", "loop"],
-        2: ["claims", "clip_objective", "parts", "bases"],
+        10: ["__main__"],
+        9: ["commands", "finetune_command"],
+        8: ["export", "options", "finetune_export"],
+        7: ["model_card", "finetune_scores", "finetune_recipes"],
+        6: ["recipes", "estimate", "finetune", "class_pictures"],
+        5: ["recogniser", "vae", "clip", "unet", "evaluation", "watch", "finetune_batches"],
+        4: ["data", "loop"],
+        3: ["loss_scale"],
+        2: ["claims", "clip_objective", "parts", "bases", "processes"],
         1: ["networks", "tokenizer", "text_tower", "targets", "optim", "checkpoint", "lora", "new_words"]
         + ["allocator", "attention"]
         + ["logbook", "draws", "pictures", "folders", "scenes", "settings"],

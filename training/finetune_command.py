@@ -5,6 +5,7 @@ Knows nothing of arguments' spelling (`__main__.py`) or of losses (`finetune.py`
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -146,7 +147,7 @@ def finetune(options: Options, *, open_pictures: OpenPictures = open_given_pictu
     """Run, or go on with, the fine-tuning that the command line describes."""
     run = chosen_run(options)
     refuse_other_folders(options.out)
-    base = open_base(options.base, prediction=options.prediction, zero_terminal_snr=run.zero_terminal_snr)
+    base = opened_base(run, options)
     if options.dry_run:
         return estimate(run, base, open_pictures(options, base, None))
     accelerator = accelerator_of(options)
@@ -178,6 +179,10 @@ def finetune(options: Options, *, open_pictures: OpenPictures = open_given_pictu
     )
     objective = build_objective(run, base, autocast=autocast).to(accelerator.device)
     follow(run, objective, source, yardstick, accelerator, options=options, base_key=base_key)
+
+
+def opened_base(run: FinetuneRun, options: Options) -> Base:
+    return open_base(options.base, prediction=options.prediction, zero_terminal_snr=run.zero_terminal_snr)
 
 
 def prepare(
@@ -229,25 +234,36 @@ def follow(
     options: Options,
     base_key: str,
 ) -> None:
-    """Train, look at each checkpoint, and deliver the end."""
-    out, writes = options.out, accelerator.is_main_process
+    """Train, look at each checkpoint, and deliver the end.
+
+    Where the weights lie in shards, no process can look at them on its own: it is done once, at the end, on
+    networks opened anew.
+    """
+    out, writes, sharded = options.out, accelerator.is_main_process, accelerator.is_fsdp2
     before = first_look(yardstick, objective, base_key=base_key, out=out) if writes else None
     accelerator.wait_for_everyone()
 
     def report(progress: Progress, book: Logbook) -> None:
         with progress.averaged() as averaged:
             assert isinstance(averaged, FinetuneObjective)
-            seen = look(yardstick, averaged, before=before)
-        book.write(progress.step, seen.values)
-        book.picture(progress.step, "samples", sheet(yardstick, seen.previews))
-        told = (f"{name.removeprefix('held_out/')} {value:.4f}" for name, value in seen.values.items())
-        tqdm.write(f"step {progress.step}: " + ", ".join(told))
+            note_look(yardstick, averaged, book, step=progress.step, before=before)
 
+    if sharded and writes:
+        tqdm.write("the weights lie in shards: no previews on the way, one look at the end")
     progresses = train(run, objective, source, run_folder=out, accelerator=accelerator, base_key=base_key)
-    watch(progresses, out, run.fit, report=report, writes=writes)
+    watch(progresses, out, run.fit, report=None if sharded else report, writes=writes)
     if writes and before is not None:
         weights, step = averaged_weights(out)
+        if sharded:
+            base = opened_base(run, options)
+            base.pipeline.to(accelerator.device)
+            yardstick, objective = replace(yardstick, base=base), build_objective(run, base)
+            objective.to(accelerator.device).eval()
         adopt(objective, weights)
+        if sharded:
+            with closing(Logbook(out, first_step=step)) as book:
+                if not any(name.startswith("held_out/") for name in book.names_at(step)):
+                    note_look(yardstick, objective, book, step=step, before=before)
         facts = Facts(
             base=yardstick.base.name,
             base_key=base_key,
@@ -260,6 +276,18 @@ def follow(
         )
         deliver_final(run, objective, yardstick.base, out, facts=facts)
         print(write_report(run, out, facts=facts))
+
+
+def note_look(
+    yardstick: Yardstick, objective: FinetuneObjective, book: Logbook, *, step: int, before: Look | None
+) -> None:
+    """Look at the weights that `objective` holds; write measures and previews down, and tell them."""
+    with torch.no_grad():
+        seen = look(yardstick, objective, before=before)
+    book.write(step, seen.values)
+    book.picture(step, "samples", sheet(yardstick, seen.previews))
+    told = (f"{name.removeprefix('held_out/')} {value:.4f}" for name, value in seen.values.items())
+    tqdm.write(f"step {step}: " + ", ".join(told))
 
 
 def first_look(yardstick: Yardstick, objective: FinetuneObjective, *, base_key: str, out: Path) -> Look:

@@ -23,18 +23,29 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from training.checkpoint import Checkpoint, load_latest, save_checkpoint
+from training.loss_scale import LossScale
 from training.optim import (
     UNSAID,
     OptimizerConfig,
     build_optimizer,
+    laid_out_as,
     learning_rate_at,
     load_optimizer_tensors,
     optimizer_numbers,
     optimizer_tensors,
     own_average,
 )
+from training.processes import (
+    Batch,
+    any_process,
+    gathered,
+    own_rows,
+    prepared,
+    refuse_other_ways,
+    row_count,
+    whole,
+)
 
-Batch = dict[str, Tensor]
 RHYTHM = ("total_steps", "save_every_steps", "keep_checkpoints")
 """Fields of a `FitConfig` that change no step's result before the cool-down."""
 AVERAGE_WARMUP_POWER = 0.75
@@ -75,7 +86,7 @@ class Progress:
     samples_per_second: float
     """Mean since this process started, saving and previews left out."""
     averaged: Callable[[], AbstractContextManager[nn.Module]]
-    """A context in which the objective holds the averaged weights."""
+    """A context in which the objective holds the averaged weights; ValueError where they lie in shards."""
     restored: bool = False
     """Whether this step is the checkpoint's, done by an earlier process (its speed is then not known)."""
 
@@ -131,39 +142,56 @@ def fit(
         RunFolderError: the run folder holds another run's checkpoint.
         CheckpointError: a checkpoint could not be written, or all there are damaged.
         FloatingPointError: a loss or the gradient's norm is no finite number; the weights are still those
-            of the step before.
+            of the step before. In fp16 a step whose gradients overflow is skipped instead, and too many in a
+            row raise.
+        ValueError: accelerate was told to share the run out in a way that is not supported here.
     """
+    refuse_other_ways(accelerator, config.optimizer)
+    checkpoint = load_latest(run_folder)
     identity = fingerprint(identity, accelerator.mixed_precision)
-    optimizer = build_optimizer(objective, config.optimizer)
-    trainable = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+    if checkpoint is not None and checkpoint.facts["identity"] != identity:
+        raise RunFolderError(
+            f"run folder {run_folder} was made by another recipe, data set or precision; "
+            "choose another folder, or delete this one."
+        )
+    names = [name for name, p in objective.named_parameters() if p.requires_grad]
+    model, optimizer = prepared(objective, build_optimizer(objective, config.optimizer), accelerator)
+    # Only now: FSDP2 makes other parameters, and would leave moments restored before it with the old ones.
+    parameters = [p for p in objective.parameters() if p.requires_grad]
+    trainable = dict(zip(names, parameters, strict=True))
     average = EMAModel(
-        list(trainable.values()),
+        parameters,
         decay=config.average_decay,
         use_ema_warmup=True,
         power=AVERAGE_WARMUP_POWER,
         foreach=True,
     )
+    loss_scale = LossScale(accelerator)
     start = 0
-    checkpoint = load_latest(run_folder)
     if checkpoint is not None:
-        start = _restore(checkpoint, trainable, optimizer, average, identity=identity, run_folder=run_folder)
-    average.to(accelerator.device)
-    model, optimizer = accelerator.prepare(objective, optimizer)
+        start = _restore(checkpoint, trainable, optimizer, average)
+        loss_scale.restore(checkpoint.facts)
     model.train()
     if config.optimizer.kind == "schedule_free":
         optimizer.train()
 
     def save(step: int) -> None:
+        tensors = gathered(_tensors(trainable, optimizer, average), keep=accelerator.is_main_process)
         if accelerator.is_main_process:
-            tensors = _tensors(trainable, optimizer, average)
             facts = {"identity": identity, "average_steps": average.optimization_step, "last": last}
             numbers = optimizer_numbers(optimizer)
             facts |= {"optimizer": numbers} if numbers else {}
+            facts |= loss_scale.facts()
             save_checkpoint(run_folder, step=step, tensors=tensors, facts=facts, keep=config.keep_checkpoints)
         accelerator.wait_for_everyone()
 
     def averaged() -> AbstractContextManager[nn.Module]:
-        return _averaged(objective, average, list(trainable.values()))
+        if accelerator.is_fsdp2:
+            raise ValueError(
+                "averaged: no process holds the weights whole under FSDP2; open those of a checkpoint with "
+                "averaged_weights."
+            )
+        return _averaged(objective, average, parameters)
 
     busy_seconds, samples = 0.0, 0
     last: dict[str, Any] = {"losses": {}, "learning_rate": math.nan, "gradient_norm": math.nan}
@@ -172,7 +200,7 @@ def fit(
             last |= checkpoint.facts.get("last", {})
             del checkpoint  # its tensors are as large as all that is trained
             yield Progress(step=start, **last, samples_per_second=math.nan, averaged=averaged, restored=True)
-            if _any_process(interrupted, accelerator):
+            if any_process(interrupted.is_set(), accelerator):
                 raise KeyboardInterrupt(f"saved at step {start}")
         for step in range(start, config.total_steps):
             began = time.perf_counter()
@@ -180,24 +208,29 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * group["share"]
             whole_batch = batch_at(step)
-            samples += _row_count(whole_batch)
-            batch = _own_rows(whole_batch, accelerator, parts=config.micro_batches)
+            samples += row_count(whole_batch)
+            batch = own_rows(whole_batch, accelerator, parts=config.micro_batches)
             values = _gradients(model, batch, accelerator, parts=config.micro_batches)
-            norm = accelerator.clip_grad_norm_(list(trainable.values()), config.optimizer.max_grad_norm)
+            clipped = accelerator.clip_grad_norm_(parameters, config.optimizer.max_grad_norm)
+            assert clipped is not None  # as under DeepSpeed, which is refused
+            norm = float(whole(clipped))
             _refuse_nan(values, step)
-            if norm is not None:
-                _refuse_nan({"gradient norm": float(norm)}, step)
+            skipped = loss_scale.will_skip(norm, parameters)
+            if not skipped:
+                _refuse_nan({"gradient norm": norm}, step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            _step_average(average, list(trainable.values()), optimizer)
+            loss_scale.count(skipped=skipped, step=step)
+            if not skipped:
+                _step_average(average, parameters, optimizer)
             busy_seconds += time.perf_counter() - began
             done = step + 1
             last = {
                 "losses": values,
                 "learning_rate": learning_rate,
-                "gradient_norm": float(norm) if norm is not None else math.nan,
+                "gradient_norm": math.inf if skipped else norm,
             }
-            stopping = _any_process(interrupted, accelerator)
+            stopping = any_process(interrupted.is_set(), accelerator)
             saved = stopping or done % config.save_every_steps == 0 or done == config.total_steps
             if saved:
                 save(done)
@@ -207,9 +240,8 @@ def fit(
                 samples_per_second=samples / busy_seconds,
                 averaged=averaged,
             )
-            if stopping or _any_process(
-                interrupted, accelerator
-            ):  # it may have come during the caller's preview
+            # It may have come during the caller's preview.
+            if stopping or any_process(interrupted.is_set(), accelerator):
                 if not saved:
                     save(done)
                 raise KeyboardInterrupt(f"saved at step {done}")
@@ -245,10 +277,10 @@ def load_averaged(module: nn.Module, run_folder: Path, *, prefix: str = "") -> i
 def _tensors(trainable: dict[str, nn.Parameter], optimizer: Any, average: EMAModel) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for (name, parameter), shadow in zip(trainable.items(), average.shadow_params, strict=True):
-        tensors[f"model.{name}"] = parameter.detach()
+        tensors[f"model.{name}"] = parameter
         tensors[f"average.{name}"] = shadow
     tensors.update({f"optimizer.{name}": value for name, value in optimizer_tensors(optimizer).items()})
-    return {name: tensor.cpu() for name, tensor in tensors.items()}
+    return tensors
 
 
 def _restore(
@@ -256,19 +288,11 @@ def _restore(
     trainable: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     average: EMAModel,
-    *,
-    identity: str,
-    run_folder: Path,
 ) -> int:
-    if checkpoint.facts["identity"] != identity:
-        raise RunFolderError(
-            f"run folder {run_folder} was made by another recipe, data set or precision; "
-            "choose another folder, or delete this one."
-        )
     with torch.no_grad():
         for (name, parameter), shadow in zip(trainable.items(), average.shadow_params, strict=True):
-            parameter.copy_(checkpoint.tensors[f"model.{name}"])
-            shadow.copy_(checkpoint.tensors[f"average.{name}"])
+            parameter.copy_(laid_out_as(checkpoint.tensors[f"model.{name}"], parameter))
+            shadow.copy_(laid_out_as(checkpoint.tensors[f"average.{name}"], parameter))
     average.optimization_step = int(checkpoint.facts["average_steps"])
     state = {
         name.removeprefix("optimizer."): value
@@ -309,39 +333,6 @@ def _step_average(average: EMAModel, parameters: list[nn.Parameter], optimizer: 
     for shadow, value in zip(average.shadow_params, own, strict=True):
         assert value is not None
         shadow.copy_(value)
-
-
-def _own_rows(batch: Batch, accelerator: Accelerator, *, parts: int = 1) -> Batch:
-    """This process's share of the global batch, on its device; its rows come in `parts` of equal size."""
-    rank, world = accelerator.process_index, accelerator.num_processes
-    if _row_count(batch) % world:
-        raise ValueError(
-            f"batch of {_row_count(batch)} samples cannot be shared evenly by {world} processes; "
-            "launch a number of processes that divides it."
-        )
-    if _row_count(batch) // world % parts:
-        raise ValueError(
-            f"micro_batches={parts}: {_row_count(batch) // world} samples of a process cannot be split "
-            "evenly; choose a number that divides them."
-        )
-    return {
-        name: (value[rank::world] if value.ndim else value).to(accelerator.device)
-        for name, value in batch.items()
-    }
-
-
-def _row_count(batch: Batch) -> int:
-    return next(len(value) for value in batch.values() if value.ndim)
-
-
-def _any_process(flag: threading.Event, accelerator: Accelerator) -> bool:
-    """Whether the flag is set in any process, so that all of them stop after the same step."""
-    if accelerator.num_processes == 1:
-        return flag.is_set()
-    mine = torch.tensor(float(flag.is_set()), device=accelerator.device)
-    reduced = accelerator.reduce(mine, reduction="sum")
-    assert isinstance(reduced, Tensor)
-    return bool(reduced > 0)
 
 
 def _refuse_nan(losses: dict[str, float], step: int) -> None:

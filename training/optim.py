@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 OptimizerKind = Literal["adamw", "adamw8bit", "prodigy", "schedule_free"]
 PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt", "schedule_free": "schedulefree"}
@@ -160,7 +161,7 @@ def load_optimizer_tensors(
         number, name = key.split(".", 1)
         parameter = parameters[int(number)]
         if value.shape == parameter.shape and value.ndim:
-            value = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+            value = laid_out_as(value, parameter)
         state.setdefault(int(number), {})[name] = value
     if not numbers:
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -177,6 +178,17 @@ def load_optimizer_tensors(
         }
     for group, saved in zip(optimizer.param_groups, numbers["groups"], strict=True):
         group.update({name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()})
+
+
+def laid_out_as(value: Tensor, parameter: Tensor) -> Tensor:
+    """`value` in the memory layout of a parameter of its shape or, where that lies in shards, as its shard.
+
+    Every process must hold the whole value; no process waits for another.
+    """
+    if isinstance(parameter, DTensor):
+        mesh, placements = parameter.device_mesh, parameter.placements
+        return distribute_tensor(value.to(parameter.device), mesh, placements, src_data_rank=None)
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def own_average(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Tensor | None:

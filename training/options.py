@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from training import unet as unet_run
 from training.data.postcards import PostcardConfig, Postcards, render_postcards
 from training.loop import FitConfig
+from training.processes import OTHER_WAY
 from training.recipes import RECIPES, Recipe
 from training.settings import adjusted
 
@@ -86,12 +87,34 @@ def finished(folder: Path, part: str) -> Path:
 
 
 def accelerator_of(options: Options) -> Accelerator:
-    """On CUDA where it is found; in the chosen precision, or that of `accelerate launch`, or bf16."""
+    """On CUDA where it is found; in the chosen precision, or that of `accelerate launch`, or bf16.
+
+    Raises:
+        ValueError: fp16 or FSDP on a CPU, FSDP for another part than fine-tuning, or DeepSpeed.
+    """
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     precision = options.precision or os.environ.get("ACCELERATE_MIXED_PRECISION") or "bf16"
-    if precision not in ("bf16", "no"):
-        raise ValueError(
-            f"mixed precision {precision}: resuming would not be exact, since its loss scale is not saved; "
-            "choose --precision bf16 or no."
-        )
-    return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    cuda = torch.cuda.is_available()
+    if precision not in ("bf16", "fp16", "no"):
+        raise ValueError(f"mixed precision {precision}: unknown here; choose --precision bf16 or no.")
+    if precision == "fp16" and not cuda:
+        raise ValueError("mixed precision fp16: runs on CUDA only; choose --precision bf16 or no.")
+    if _launched_with("DEEPSPEED"):
+        raise ValueError(f"accelerate launch with DeepSpeed: its state is not saved here; {OTHER_WAY}")
+    if _launched_with("FSDP"):
+        if not cuda:
+            raise ValueError(
+                "accelerate launch with FSDP on a CPU: it would start unconnected copies; use a GPU, or "
+                "torchrun without FSDP."
+            )
+        if options.part != "finetune":
+            raise ValueError(
+                f"accelerate launch with FSDP: {options.part} looks at whole networks on the way; "
+                "launch it without FSDP."
+            )
+    return Accelerator(mixed_precision=precision, cpu=not cuda)
+
+
+def _launched_with(engine: str) -> bool:
+    """Whether `accelerate launch` was told to use it."""
+    return os.environ.get(f"ACCELERATE_USE_{engine}", "false").lower() == "true"

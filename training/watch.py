@@ -20,10 +20,10 @@ def watch(
     folder: Path,
     fit: FitConfig,
     *,
-    report: Callable[[Progress, Logbook], None],
+    report: Callable[[Progress, Logbook], None] | None,
     writes: bool,
 ) -> None:
-    """Follow a run to its end; one process `writes`, the others only compute.
+    """Follow a run to its end; one process `writes`, the others only compute; without `report` it logs only.
 
     A run that is taken up again first makes up for the lines that it owes for its checkpoint's step.
     """
@@ -58,7 +58,7 @@ def watch(
             if step % LOG_EVERY_STEPS == 0 and progress.losses and "train/loss" not in written:
                 book.write(step, _numbers(progress))
             due = step % fit.save_every_steps == 0 or step == fit.total_steps
-            if due and not any(name.startswith("held_out/") for name in written):
+            if due and report is not None and not any(name.startswith("held_out/") for name in written):
                 report(progress, book)
 
 

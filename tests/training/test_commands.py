@@ -145,6 +145,25 @@ def test_the_precision_is_the_given_one_or_the_launcher_s_or_bf16(
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.parametrize(
+    "engine, words",
+    [("DEEPSPEED", "DeepSpeed: .*use FSDP2"), ("FSDP", "FSDP on a CPU: .*unconnected copies")],
+)
+def test_engines_that_cannot_run_here_are_refused(monkeypatch: pytest.MonkeyPatch, engine: str, words: str):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
+    with pytest.raises(ValueError, match=words) as refused:
+        accelerator_of(argparse.Namespace(precision="no", part="finetune"))
+    assert "\n" not in str(refused.value)
+
+
+def test_sharded_weights_are_for_fine_tuning_only(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="FSDP: unet looks at whole networks"):
+        accelerator_of(argparse.Namespace(precision="no", part="unet"))
+
+
 def test_ctrl_c_names_the_command_that_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -236,19 +236,3 @@ def test_a_fingerprint_changes_with_every_value_that_changes_a_step():
 def test_a_rhythm_of_nothing_is_refused(name: str):
     with pytest.raises(ValueError, match=f"{name}=0: must be at least 1"):
         replace(CONFIG, **{name: 0})
-
-
-class TwoProcesses:
-    """What `fit` asks of accelerate to find its rows, as the second of two processes sees it."""
-
-    process_index, num_processes, device = 1, 2, torch.device("cpu")
-
-
-def test_each_process_takes_its_own_rows_and_an_odd_batch_is_refused():
-    from training.loop import _own_rows
-
-    batch = {"rows": torch.arange(4), "scalar": torch.tensor(3.0)}
-    mine = _own_rows(batch, TwoProcesses())  # type: ignore[arg-type]
-    assert mine["rows"].tolist() == [1, 3] and float(mine["scalar"]) == 3
-    with pytest.raises(ValueError, match="batch of 3 samples cannot be shared evenly by 2 processes"):
-        _own_rows({"rows": torch.arange(3)}, TwoProcesses())  # type: ignore[arg-type]
