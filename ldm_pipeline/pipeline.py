@@ -25,6 +25,7 @@ from ldm_pipeline.prompt_syntax import LongPrompt, PromptSyntax
 from ldm_pipeline.recipe import PictureRecipe
 from ldm_pipeline.request import Blend, GenerationRequest
 from ldm_pipeline.stages import LatentDiffusionStages
+from ldm_pipeline.weights import adapter_names
 
 
 @dataclass
@@ -188,7 +189,8 @@ class LatentDiffusionPipeline(LatentDiffusionStages):
             negative_start=negative_start,
             guidance_interval=guidance_interval,
         )
-        warn_of_no_effect(asked.request, self.known_words, has_guider=guider is not None)
+        known_words = None if adapter_names(self) else self.known_words  # a LoRA may have taught others
+        warn_of_no_effect(asked.request, known_words, has_guider=guider is not None)
         with self._remember(asked.request, cross_attention_kwargs):
             record = record_call(self, asked, image=image, mask_image=mask_image)
             scheduler, steps = self.prepare_scheduler(asked)

@@ -75,6 +75,7 @@ TESTED_ELSEWHERE = {
     "training/scenes/*.py": "parts of a scene: test_render, test_scene and test_caption draw and tell all",
     "training/evaluation/answers.py": "test_report",
     "training/evaluation/results.py": "test_report",
+    "training/evaluation/task_scores.py": "test_report",
     "training/estimate.py": "test_commands, as --dry-run",
     "training/options.py": "test_commands",
     "ldm_pipeline/cli_generate.py": "test_cli, and test_cli_reproduce for --from",

@@ -24,7 +24,7 @@ SMALL = {
     "finetune": "--steps 2 --set fit.batch_size=2 --set fit.save_every_steps=2 --set looks.steps=1 "
     "--set looks.pictures=2 --set looks.validation_pictures=2 --set looks.drift_prompts=dog --precision no",
     "scenes": "--set pictures=6 --set held_out_pictures=2",
-    "evaluate": "--prompts 1 --pairs 1",
+    "evaluate": "--prompts 2 --pairs 1 --tasks 0",
     "data": "",
     "generate": "--steps 2",
 }
@@ -71,7 +71,9 @@ def run(words: list[str]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_every_command_of_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_command_of_the_tutorial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     write_shard(tmp_path / "emoji")
@@ -84,3 +86,4 @@ def test_every_command_of_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "runs" / "fluent" / "final" / "pytorch_lora_weights.safetensors").is_file()
     assert (tmp_path / "runs" / "emoji" / "final" / "model_index.json").is_file()
     assert len(list((tmp_path / "pictures").glob("*.png"))) >= 2
+    assert "never trained on" not in capsys.readouterr().err

@@ -59,7 +59,9 @@ def build_parser() -> OneLineParser:
                 "--dry-run", action="store_true", help="print parameters, memory, samples, hours"
             )
             part.add_argument(
-                "--precision", choices=("bf16", "no"), help="default: accelerate launch's own, else bf16"
+                "--precision",
+                choices=("bf16", "fp16", "no"),
+                help="default: accelerate launch's own, else bf16",
             )
         if name in ("vae", "unet"):
             part.add_argument(
@@ -141,7 +143,7 @@ def _add_finetune(part: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help=change)
     add("--steps", type=int, help="train to this step instead of the recipe's last")
     add("--dry-run", action="store_true", help="print parameters, memory, samples, hours")
-    add("--precision", choices=("bf16", "no"), help="default: accelerate launch's own, else bf16")
+    add("--precision", choices=("bf16", "fp16", "no"), help="default: accelerate launch's own, else bf16")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from ldm_pipeline.tokens import words_of
 from training.bases import Base, open_base
 from training.class_pictures import class_sheet, draw_class_pictures
 from training.data.cache import content_key
@@ -166,7 +167,7 @@ def finetune(options: Options, *, open_pictures: OpenPictures = open_given_pictu
     refuse_useless_captions(run, opened.training)
     if source.class_pictures is not None and accelerator.is_main_process:
         class_sheet(base, source.class_pictures).save(options.out / "class_pictures.webp", quality=90)
-    autocast = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
+    autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
     yardstick = Yardstick(
         run=run,
         base=base,
@@ -272,10 +273,17 @@ def follow(
             step=step,
             settings=tuple(differences(FINETUNES[run.name], run)),
             prompts=yardstick.prompts,
+            words=caption_words(source.pictures),
             before=before.values,
         )
         deliver_final(run, objective, yardstick.base, out, facts=facts)
         print(write_report(run, out, facts=facts))
+
+
+def caption_words(pictures: Pictures) -> frozenset[str]:
+    """Every word of every caption, in lower case."""
+    captions = {caption for index in range(len(pictures)) for caption in pictures.captions(index)}
+    return frozenset(word for caption in captions for word in words_of(caption))
 
 
 def note_look(

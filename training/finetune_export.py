@@ -41,6 +41,8 @@ class Facts:
     settings: tuple[str, ...]
     """What differs from the named recipe."""
     prompts: tuple[str, ...]
+    words: frozenset[str]
+    """Of the captions."""
     before: Mapping[str, float]
     """The base's own measures."""
 
@@ -64,7 +66,8 @@ def deliver_final(
             write_word(folder, run.word, word_of(objective))
         else:
             pipeline = preview_pipeline(base, objective)
-            pipeline.known_words = base.pipeline.known_words
+            known = base.pipeline.known_words
+            pipeline.known_words = None if known is None else known | facts.words
             pipeline.to(torch.float16).save_pretrained(folder)
         (folder / "README.md").write_text(card(run, out, facts=facts), encoding="utf-8")
 

@@ -125,6 +125,17 @@ def test_words_the_model_never_saw_are_named_and_known_ones_are_not(saved_folder
         pipe("A red car in Paris, at".removesuffix(", at"), negative_prompt="umbrella", output_type="latent")
 
 
+def test_a_lora_may_have_taught_words_that_the_model_does_not_know(saved_folder, tmp_path):
+    pipe = quiet(LatentDiffusionPipeline.from_pretrained(saved_folder))
+    pipe.load_lora_weights(tiny.write_lora(tmp_path / "lora"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "this model was never trained")
+        pipe("a zebra", output_type="latent")
+    pipe.unload_lora_weights()
+    with pytest.warns(UserWarning, match="never trained on the words 'zebra'"):
+        pipe("a zebra", output_type="latent")
+
+
 def test_weights_load_as_float32_whatever_they_are_saved_as(tmp_path):
     tiny.make_pipeline().to(torch.float16).save_pretrained(tmp_path / "half")
     for dtype, expected in ((None, torch.float32), (torch.bfloat16, torch.bfloat16)):

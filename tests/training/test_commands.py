@@ -86,7 +86,7 @@ def test_a_dry_run_tells_what_it_would_take_and_leaves_nothing(
     [
         (["vae", "--bogus"], "unrecognized arguments: --bogus"),
         ([], "the following arguments are required: PART"),
-        (["vae", "--precision", "fp16"], "argument --precision: invalid choice: 'fp16'"),
+        (["vae", "--precision", "fp8"], "argument --precision: invalid choice: 'fp8'"),
         (["vae", "--step", "3"], "unrecognized arguments: --step 3"),
     ],
 )

@@ -81,6 +81,7 @@ def test_full_weights_are_delivered_as_a_folder_with_the_text_encoder_that_learn
                 wanted = weights[f"{part}.{name.removeprefix('text_model.')}"].half().float()
                 assert torch.equal(parameter.detach().float(), wanted), name
     assert pipeline.generation_defaults.num_inference_steps == 4
+    assert pipeline.known_words == {*tiny.WORDS, "sunny", "the"}  # the base's, and the captions'
 
 
 def test_a_word_is_delivered_as_an_embedding(tmp_path: Path):
