@@ -178,7 +178,9 @@ def finetune(options: Options, *, open_pictures: OpenPictures = open_given_pictu
         bucket=usual_bucket(opened.training),
         autocast=autocast,
     )
-    objective = build_objective(run, base, autocast=autocast).to(accelerator.device)
+    # FSDP2 takes parameters of one number type only.
+    held_in = None if accelerator.is_fsdp2 else autocast
+    objective = build_objective(run, base, autocast=held_in).to(accelerator.device)
     follow(run, objective, source, yardstick, accelerator, options=options, base_key=base_key)
 
 

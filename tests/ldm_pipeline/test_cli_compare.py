@@ -52,9 +52,11 @@ def test_an_interrupted_study_says_how_to_go_on_and_ends_with_the_same_bytes(
         drawn += 1
 
     draw_one = compare._draw_one
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     with monkeypatch.context() as patched:
         patched.setattr(compare, "_draw_one", draw_three)
         status, _, errors = ldm(*words, "parted")
+    signal.signal(signal.SIGINT, before)
     assert status == 130 and drawn == 3
     assert len(list((tmp_path / "parted").glob("pictures/*/*.png"))) == 3
     assert errors == [
