@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc's allocator to keep what this process frees; whether there is one and it agreed.
 
     Every step asks for the same large blocks; by default they are given back and fetched anew, cleared by the
-    system page by page, which takes up to a third of a CPU's step. Without glibc nothing happens.
+    system page by page. Without glibc nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return False

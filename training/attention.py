@@ -21,8 +21,9 @@ MOST_SCORES = 2**18
 def plain_attention(device: torch.device) -> Iterator[None]:
     """Compute attention with up to `MOST_SCORES` scores a head as matrix products, in this thread.
 
-    Only for tensors in bfloat16 on a CPU; nothing else changes. Forward and backward together take 0.15 to
-    0.8 of the fused kernel's time there (`tests/benchmarks/plain_attention.py`).
+    Only for tensors in bfloat16 on a CPU; nothing else changes. Forward and backward together took 0.3 to
+    1.0 of the fused kernel's time on two Zen 4 cores, which have no AMX, on 2026-11-21
+    (`tests/benchmarks/plain_attention.py`).
     """
     if device.type != "cpu":
         yield
