@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 POSITION_FREQUENCIES = 4
+HEADS = 4
+"""Of the attention in a decoder's layers."""
 SCENE = "scene"
 """Fields without a dot in their name (city, weather ...) belong to the whole scene."""
 
@@ -30,6 +32,12 @@ class RecogniserConfig:
     """Residual blocks in each stage."""
     fields: tuple[tuple[str, tuple[str, ...]], ...]
     """(field name, names of its classes)."""
+    merged: int = 0
+    """Channels of one map at a quarter of the resolution, into which the stages from there on are merged (a
+    feature pyramid, arXiv 1612.03144), for things of a few pixels; 0: the last stage is the map."""
+    decoder_layers: int = 0
+    """Layers in which the subjects' queries look at the map and at each other (as in arXiv 2005.12872); 0:
+    each looks once, by itself."""
 
 
 class Recogniser(nn.Module):
@@ -48,11 +56,22 @@ class Recogniser(nn.Module):
             nn.Sequential(_Down(i, o), *(_Residual(o) for _ in range(config.blocks)))
             for i, o in zip(inputs, config.widths, strict=True)
         )
-        width = config.widths[-1]
+        width = config.merged or config.widths[-1]
+        if config.merged:
+            self.laterals = nn.ModuleList(nn.Conv2d(w, width, 1) for w in config.widths[1:])
+            self.smooth = nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU()
+            )
         asked = [(name.rpartition(".")[0] or SCENE, name.rpartition(".")[2]) for name, _ in config.fields]
         self.subjects = sorted({subject for subject, _ in asked})
         self.places = nn.Parameter(0.02 * torch.randn(1, 2 * POSITION_FREQUENCIES * 2, width))
         self.queries = nn.Parameter(torch.randn(len(self.subjects), width) * width**-0.5)
+        self.decoder = nn.ModuleList(
+            nn.TransformerDecoderLayer(
+                width, HEADS, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(config.decoder_layers)
+        )
         self.hidden = nn.Linear(3 * width, width)
         self.heads = nn.ModuleDict()
         self._asked: list[tuple[int, str]] = []
@@ -71,24 +90,47 @@ class Recogniser(nn.Module):
             activations.append(x)
         return activations
 
+    def map(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
+        """What the queries look at: a quarter of the resolution where stages are merged."""
+        stages = self.features(pictures)
+        if not self.config.merged:
+            return stages[-1]
+        merged = self.laterals[-1](stages[-1])
+        for lateral, stage in zip(reversed(self.laterals[:-1]), reversed(stages[1:-1]), strict=True):
+            merged = lateral(stage) + F.interpolate(merged, size=stage.shape[2:], mode="nearest")
+        return self.smooth(merged)
+
     def embedding(
         self, pictures: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch subjects features"]:
         """What each subject's query found: features for answers and for distances between pictures."""
-        last = self.features(pictures)[-1]
-        tokens = last.flatten(2).transpose(1, 2)
-        tokens = tokens + _positions(last.shape[2], last.shape[3]).to(tokens) @ self.places[0]
-        scores = (tokens @ self.queries.T * tokens.shape[-1] ** -0.5).softmax(dim=1)
-        found = scores.transpose(1, 2) @ tokens
+        return self._found(self.map(pictures))
+
+    def _found(self, seen: Tensor) -> Tensor:
+        tokens = seen.flatten(2).transpose(1, 2)
+        tokens = tokens + _positions(seen.shape[2], seen.shape[3]).to(tokens) @ self.places[0]
+        queries = self.queries.expand(len(tokens), -1, -1).to(tokens)
+        if self.config.decoder_layers:
+            found = queries
+            for layer in self.decoder:
+                found = layer(found, tokens)
+        else:
+            scores = (tokens @ self.queries.T * tokens.shape[-1] ** -0.5).softmax(dim=1)
+            found = scores.transpose(1, 2) @ tokens
         overall = tokens.mean(dim=1, keepdim=True).expand_as(found)
-        queries = self.queries.expand_as(found).to(found.dtype)
         return F.silu(self.hidden(torch.cat([found, overall, queries], dim=2)))
 
     def forward(
         self, pictures: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch classes"], ...]:
         """Logits of each field, in the order of `config.fields`, for pictures in [-1, 1]."""
-        found = self.embedding(pictures)
+        return self.answers(self.map(pictures))
+
+    def answers(
+        self, seen: Float[Tensor, "batch channels rows columns"]
+    ) -> tuple[Float[Tensor, "batch classes"], ...]:
+        """`forward`, from `map(pictures)` on."""
+        found = self._found(seen)
         return tuple(self.heads[head](found[:, subject]) for subject, head in self._asked)
 
     @torch.no_grad()
@@ -118,7 +160,8 @@ class Recogniser(nn.Module):
             raise FileNotFoundError(f"folder={folder}: no {CONFIG} of a recogniser there; train or name one.")
         raw = json.loads((folder / CONFIG).read_text())
         fields = tuple((name, tuple(classes)) for name, classes in raw["fields"])
-        config = RecogniserConfig(widths=tuple(raw["widths"]), blocks=raw["blocks"], fields=fields)
+        shape = {name: raw[name] for name in ("merged", "decoder_layers") if name in raw}
+        config = RecogniserConfig(widths=tuple(raw["widths"]), blocks=raw["blocks"], fields=fields, **shape)
         with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten, are drawn globally
             network = cls(config)
         network.load_state_dict({k: v.float() for k, v in load_file(folder / WEIGHTS).items()})

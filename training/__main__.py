@@ -17,8 +17,10 @@ PARTS = {
     "scenes": "render the recipe's pictures",
     "recogniser": "train recogniser 1, for the perceptual loss",
     "judge": "train recogniser 2, which only judges",
+    "second_judge": "train recogniser 3, to see where judges disagree",
     "vae": "train the VAE and fold its latent statistics in",
     "clip": "train tokenizer and CLIP, export the text encoder",
+    "text": "for a warm leg: the text encoder learns more of what captions claim",
     "unet": "train the latent UNet",
     "finetune": "teach a model your own pictures: all weights, a LoRA, or a new word",
     "export": "join the runs into one pipeline folder",
@@ -53,7 +55,7 @@ def build_parser() -> OneLineParser:
             metavar="FIELD=VALUE",
             help="change the recipe, e.g. unet.fit.batch_size=32 (repeatable; the same for every part)",
         )
-        if name in ("recogniser", "judge", "vae", "clip", "unet"):
+        if name in ("recogniser", "judge", "second_judge", "vae", "clip", "text", "unet"):
             part.add_argument("--steps", type=int, help="train to this step instead of the recipe's last")
             part.add_argument(
                 "--dry-run", action="store_true", help="print parameters, memory, samples, hours"
@@ -63,10 +65,15 @@ def build_parser() -> OneLineParser:
                 choices=("bf16", "fp16", "no"),
                 help="default: accelerate launch's own, else bf16",
             )
-        if name in ("vae", "unet"):
+        if name in ("vae", "text", "unet"):
             part.add_argument(
-                "--init-from", type=Path, help="pipeline folder whose weights to start warm from"
+                "--init-from",
+                type=Path,
+                required=name == "text",
+                help="pipeline folder whose weights to start warm from",
             )
+        if name == "unet":
+            part.add_argument("--text-from", type=Path, help="folder of another text encoder to go on with")
         if name == "scenes":
             part.add_argument("--shards", type=Path, help="folder to write them to as WebDataset shards too")
         if name in ("unet", "export"):

@@ -53,6 +53,12 @@ def class_counts() -> tuple[int, ...]:
     return tuple(len(classes) for _, classes in FIELDS)
 
 
+def question_kind(field: str) -> str:
+    """"dog.color" -> "color", "dog.scarf.color" -> "garment color", "city" -> "city"."""
+    parts = field.split(".")
+    return f"garment {parts[2]}" if len(parts) == 3 else parts[-1]
+
+
 def encode_claims(claims: Claims) -> Int64[np.ndarray, "fields"]:  # noqa: F821
     """The class number of each field, or `NOT_CLAIMED`; a `.present` field is always `ABSENT` or `PRESENT`.
 

@@ -16,28 +16,39 @@ from tqdm import tqdm
 from ldm_pipeline.folder import bundled_folder
 from training import clip as clip_run
 from training import recogniser as recogniser_run
+from training import text_record
 from training import unet as unet_run
 from training import vae as vae_run
 from training.data.postcard_shards import write_postcard_shards
-from training.estimate import estimate_clip, estimate_recogniser, estimate_unet, estimate_vae
+from training.estimate import (
+    estimate_clip,
+    estimate_recogniser,
+    estimate_text,
+    estimate_unet,
+    estimate_vae,
+)
 from training.export import export_judge, export_pipeline
 from training.folders import deliver
 from training.logbook import Logbook
 from training.loop import Progress
 from training.model_card import adopt_report, write_model_card
 from training.options import (
+    HELD_OUT_SEED,
     Options,
     accelerator_of,
     chosen_recipe,
     chosen_unet,
     finished,
     held_out_postcards,
+    judge_postcards,
     runs_folder,
     training_postcards,
+    training_stream,
     with_steps,
 )
-from training.parts import LEGS, Parts, keep_parts, load_parts
+from training.parts import LEGS, Parts, keep_parts, load_parts, load_text_encoder
 from training.pictures import picture_array, picture_tensor
+from training.tokenizer import read_tokenizer
 from training.watch import watch
 
 STATISTICS_PICTURES = 5_120
@@ -56,13 +67,16 @@ def scenes(options: Options) -> None:
 
 def train_recogniser(options: Options) -> None:
     recipe = chosen_recipe(options)
-    run = recipe.recogniser if options.part == "recogniser" else recipe.judge
+    run = getattr(recipe, options.part)
     run = replace(run, fit=with_steps(run.fit, options))
     if options.dry_run:
         return estimate_recogniser(run, size=recipe.size, name=options.part)
     accelerator = accelerator_of(options)
     with accelerator.main_process_first():
-        postcards, held_out = training_postcards(options), held_out_postcards(options)
+        if options.part == "recogniser":
+            postcards, held_out = training_postcards(options), held_out_postcards(options)
+        else:
+            postcards, held_out = judge_postcards(options)
     pictures, codes = (
         picture_tensor(held_out.images(list(range(len(held_out))))),
         recogniser_run.all_codes(held_out),
@@ -159,6 +173,31 @@ def train_clip(options: Options) -> None:
         deliver(folder / "final", export_clip)
 
 
+def train_text(options: Options) -> None:
+    recipe = chosen_recipe(options)
+    run = replace(recipe.text, fit=with_steps(recipe.text.fit, options))
+    base, folder = based_on(options.init_from), runs_folder(options) / "text"
+    encoder, tokenizer = load_text_encoder(base / "text_encoder"), read_tokenizer(base / "tokenizer")
+    if options.dry_run:
+        return estimate_text(run, encoder)
+    accelerator = accelerator_of(options)
+
+    def report(progress: Progress, book: Logbook) -> None:
+        with progress.averaged() as objective:
+            values = text_record.score(objective, recipe.world, tokenizer, scene_seed=HELD_OUT_SEED)
+        book.write(progress.step, values)
+        tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
+
+    progresses = text_record.train(
+        run, recipe.world, tokenizer, encoder,
+        scene_seed=training_stream(recipe), run_folder=folder, accelerator=accelerator,
+    )  # fmt: skip
+    watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
+    if accelerator.is_main_process:
+        trained = text_record.trained_encoder(encoder, run, folder)
+        deliver(folder / "final", lambda new: trained.save_pretrained(new, safe_serialization=True))
+
+
 def train_unet(options: Options) -> None:
     recipe = chosen_recipe(options)
     run = chosen_unet(recipe, options)
@@ -247,14 +286,12 @@ def unet_parts(options: Options, folder: Path) -> Parts:
     """The VAE, text encoder and tokenizer of a UNet run: kept in its folder since its first start."""
     kept = folder / "parts"
     if options.init_from is not None:
-        base = options.init_from
-        if not (base / "model_index.json").is_file():
-            raise FileNotFoundError(f"--init-from {base}: no model_index.json there; name a pipeline folder.")
+        base = based_on(options.init_from)
         legs = base / LEGS if (base / LEGS).is_file() else None
         keep_parts(
             kept,
             vae=base / "vae",
-            text_encoder=base / "text_encoder",
+            text_encoder=text_folder(options.text_from) or base / "text_encoder",
             tokenizer=base / "tokenizer",
             legs=legs,
         )
@@ -263,6 +300,22 @@ def unet_parts(options: Options, folder: Path) -> Parts:
         clip = finished(runs_folder(options) / "clip" / "final", "clip")
         keep_parts(kept, vae=vae, text_encoder=clip / "text_encoder", tokenizer=clip / "tokenizer")
     return load_parts(kept)
+
+
+def based_on(folder: Path) -> Path:
+    """Raises FileNotFoundError unless `folder`, of `--init-from`, is a pipeline's."""
+    if not (folder / "model_index.json").is_file():
+        raise FileNotFoundError(f"--init-from {folder}: no model_index.json there; name a pipeline folder.")
+    return folder
+
+
+def text_folder(folder: Path | None) -> Path | None:
+    """Raises FileNotFoundError unless `folder`, of `--text-from`, is a text encoder's."""
+    if folder is not None and not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"--text-from {folder}: no config.json of a text encoder there; name RUNS/RECIPE/text/final."
+        )
+    return folder
 
 
 def _beside(first: Tensor, second: Tensor) -> Image.Image:
@@ -277,8 +330,10 @@ COMMANDS: dict[str, Callable[[Options], None]] = {
     "scenes": scenes,
     "recogniser": train_recogniser,
     "judge": train_recogniser,
+    "second_judge": train_recogniser,
     "vae": train_vae,
     "clip": train_clip,
+    "text": train_text,
     "unet": train_unet,
     "export": export,
     "evaluate": evaluate,

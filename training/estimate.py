@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from training.claims import class_counts
 from training.clip import ClipRun, initial_clip
 from training.clip_objective import ClipObjective
 from training.networks import VAE_FACTOR, build_unet
-from training.recogniser import RecogniserObjective, RecogniserRun, build_recogniser
+from training.data.postcards import PART_CELL
+from training.recogniser import RecogniserRun, build_objective, build_recogniser
+from training.text_record import TextObjective, TextRun
 from training.text_tower import export_text_encoder
 from training.unet import UNetObjective, UNetRun, learning_encoder
 from training.vae import VaeObjective, VaeRun, initial_vae
@@ -54,9 +57,10 @@ class Cost:
 
 def estimate_recogniser(run: RecogniserRun, *, size: int, name: str) -> None:
     """Print the estimate of a recogniser's run on pictures of `size` pixels."""
-    objective = RecogniserObjective(build_recogniser(run))
+    objective = build_objective(run)
     codes = torch.zeros(1, len(class_counts()), dtype=torch.int64)
-    cost = cost_of(objective, {"pictures": torch.zeros(1, 3, size, size), "codes": codes})
+    parts = torch.zeros(1, size // PART_CELL, size // PART_CELL, dtype=torch.int64)
+    cost = cost_of(objective, {"pictures": torch.zeros(1, 3, size, size), "codes": codes, "parts": parts})
     print_estimate(objective, [Stage(run.fit.total_steps, run.fit.batch_size, cost)], name=name)
 
 
@@ -88,6 +92,18 @@ def estimate_clip(run: ClipRun) -> None:
     }
     cost = cost_of(objective, batch)
     print_estimate(objective, [Stage(run.fit.total_steps, run.fit.batch_size, cost)], name="clip")
+
+
+def estimate_text(run: TextRun, encoder: CLIPTextModel) -> None:
+    """Print the estimate of a text encoder's run on captions alone; every step counted as if it were short."""
+    objective = TextObjective(encoder, anchor_weight=run.anchor_weight)
+    batch = {
+        "ids": torch.zeros(1, CAPTION_TOKENS, dtype=torch.int64),
+        "end": torch.full((1,), CAPTION_TOKENS - 1),
+        "claims": torch.zeros(1, len(class_counts()), dtype=torch.int64),
+    }
+    cost = cost_of(objective, batch)
+    print_estimate(objective, [Stage(run.fit.total_steps, run.fit.batch_size, cost)], name="text")
 
 
 def estimate_unet(run: UNetRun, *, clip: ClipRun, latent_channels: int, size: int) -> None:

@@ -21,6 +21,8 @@ from training.settings import adjusted
 
 HELD_OUT_SEED = 2
 """Stream of the scenes that validation sees."""
+JUDGE_STREAMS = {"judge": 201, "second_judge": 202}
+"""Streams of scenes that judges are trained on."""
 JUDGING_SEEDS = range(2, 100)
 """Streams that no training draws from: validation's, evaluation's and those of judges to come."""
 
@@ -56,17 +58,38 @@ def runs_folder(options: Options) -> Path:
     return options.runs / options.recipe
 
 
-def training_postcards(options: Options) -> Postcards:
-    recipe = chosen_recipe(options)
+def training_stream(recipe: Recipe) -> int:
+    """The stream of the training scenes; ValueError if it is one for judging."""
     if recipe.scene_seed < 0 or recipe.scene_seed in JUDGING_SEEDS:
         raise ValueError(
             f"--set scene_seed={recipe.scene_seed}: streams {JUDGING_SEEDS.start} to "
             f"{JUDGING_SEEDS.stop - 1} are for judging only; choose 0, 1 or from {JUDGING_SEEDS.stop}."
         )
+    return recipe.scene_seed
+
+
+def training_postcards(options: Options) -> Postcards:
+    recipe = chosen_recipe(options)
     config = PostcardConfig(
-        world=recipe.world, seed=recipe.scene_seed, count=recipe.pictures, size=recipe.size
+        world=recipe.world, seed=training_stream(recipe), count=recipe.pictures, size=recipe.size
     )
     return render_postcards(config, options.runs / "data")
+
+
+def judge_postcards(options: Options) -> tuple[Postcards, Postcards]:
+    """What the judge that `options.part` names is trained and scored on."""
+    recipe = chosen_recipe(options)
+    config = PostcardConfig(
+        world=recipe.judged_world,
+        seed=JUDGE_STREAMS[options.part],
+        count=recipe.judged_pictures,
+        size=recipe.size,
+    )
+    held_out = replace(
+        config, seed=HELD_OUT_SEED, count=max(recipe.held_out_pictures, recipe.judged_pictures // 15)
+    )
+    root = options.runs / "data"
+    return render_postcards(config, root), render_postcards(held_out, root)
 
 
 def held_out_postcards(options: Options) -> Postcards:

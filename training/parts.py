@@ -72,12 +72,17 @@ def load_parts(folder: Path) -> Parts:
     vae = AutoencoderKL.from_pretrained(
         folder / "vae", use_safetensors=True, torch_dtype=torch.float32, local_files_only=True
     )
-    encoder = CLIPTextModel.from_pretrained(
-        folder / "text_encoder", use_safetensors=True, dtype=torch.float32, local_files_only=True
-    )
     return Parts(
         folder=folder,
         vae=vae.eval().requires_grad_(False),
-        text_encoder=encoder.eval().requires_grad_(False),
+        text_encoder=load_text_encoder(folder / "text_encoder"),
         tokenizer=read_tokenizer(folder / "tokenizer"),
     )
+
+
+def load_text_encoder(folder: Path) -> CLIPTextModel:
+    """In fp32 and frozen."""
+    encoder = CLIPTextModel.from_pretrained(
+        folder, use_safetensors=True, dtype=torch.float32, local_files_only=True
+    )
+    return encoder.eval().requires_grad_(False)

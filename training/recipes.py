@@ -12,6 +12,7 @@ from training.networks import UNetShape, VaeShape
 from training.optim import OptimizerConfig
 from training.recogniser import RecogniserRun
 from training.scenes.world import FLAT_WORLD, FULL_WORLD, World
+from training.text_record import TextRun
 from training.unet import UNetRun
 from training.vae import VaeRun
 
@@ -33,8 +34,22 @@ class Recipe:
     """Recogniser 1, for the perceptual loss."""
     judge: RecogniserRun
     """Recogniser 2: another seed and shape, never in a loss."""
+    second_judge: RecogniserRun
+    """Recogniser 3: yet another, to see where judges disagree."""
+    judged_world: World = replace(FULL_WORLD, hold_out=False)
+    """What judges learn to read: all styles, and the pairs that no other training sees."""
+    judged_pictures: int = 61_440
     vae: VaeRun
     clip: ClipRun
+    text: TextRun = TextRun(
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=5e-4, betas=(0.9, 0.98), cooldown_fraction=0.4),
+            total_steps=1_600,
+            batch_size=128,
+            save_every_steps=400,
+        )
+    )
+    """For warm legs: the text encoder learns on by itself, before the UNet does."""
     unet: UNetRun
     sampling: GenerationDefaults = GenerationDefaults(
         num_inference_steps=14, guidance_scale=6.0, scheduler="DPMSolverMultistepScheduler"
@@ -42,40 +57,48 @@ class Recipe:
     """How previews and the exported pipeline draw when a call does not say otherwise."""
 
 
+SMOKE_WORLD = replace(
+    FLAT_WORLD,
+    cities=("paris", "cairo"),
+    times=("day", "night"),
+    weathers=("sunny", "rainy"),
+    kinds=("umbrella", "dog"),
+    colors=("red", "blue"),
+)
+_SMOKE_READER = FitConfig(
+    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=5),
+    total_steps=40,
+    batch_size=16,
+    save_every_steps=10,
+)
+_JUDGES = FitConfig(
+    optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.02),
+    total_steps=3_000,
+    batch_size=64,
+    average_decay=0.9995,
+    save_every_steps=300,
+)
+
 SMOKE = Recipe(
     name="smoke",
-    world=replace(
-        FLAT_WORLD,
-        cities=("paris", "cairo"),
-        times=("day", "night"),
-        weathers=("sunny", "rainy"),
-        kinds=("umbrella", "dog"),
-        colors=("red", "blue"),
-    ),
+    world=SMOKE_WORLD,
     size=64,
     pictures=256,
     held_out_pictures=32,
-    recogniser=RecogniserRun(
-        widths=(8, 16, 24),
-        blocks=0,
-        seed=1,
-        fit=FitConfig(
-            optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=5),
-            total_steps=40,
-            batch_size=16,
-            save_every_steps=10,
-        ),
-    ),
+    recogniser=RecogniserRun(widths=(8, 16, 24), blocks=0, seed=1, fit=_SMOKE_READER),
+    judged_world=replace(SMOKE_WORLD, hold_out=False),
+    judged_pictures=256,
     judge=RecogniserRun(
         widths=(8, 16, 32),
         blocks=0,
+        merged=16,
+        decoder_layers=1,
+        part_weight=0.5,
         seed=11,
-        fit=FitConfig(
-            optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=5),
-            total_steps=40,
-            batch_size=16,
-            save_every_steps=10,
-        ),
+        fit=_SMOKE_READER,
+    ),
+    second_judge=RecogniserRun(
+        widths=(8, 16), blocks=0, merged=8, decoder_layers=1, part_weight=0.5, seed=21, fit=_SMOKE_READER
     ),
     vae=VaeRun(
         shape=VaeShape(channels=(8, 16, 16, 16), latent_channels=4),
@@ -130,14 +153,10 @@ POSTCARDS128 = Recipe(
         ),
     ),
     judge=RecogniserRun(
-        widths=(16, 32, 48, 64),
-        seed=11,
-        fit=FitConfig(
-            optimizer=OptimizerConfig(learning_rate=1.5e-3, weight_decay=0.02),
-            total_steps=2_600,
-            batch_size=64,
-            save_every_steps=400,
-        ),
+        widths=(24, 48, 96, 128), seed=11, merged=64, decoder_layers=2, part_weight=0.5, fit=_JUDGES
+    ),
+    second_judge=RecogniserRun(
+        widths=(32, 48, 64, 96, 128), seed=21, merged=48, decoder_layers=2, part_weight=0.5, fit=_JUDGES
     ),
     vae=VaeRun(
         fit=FitConfig(

@@ -3,9 +3,10 @@
 Knows nothing of latents or captions. Recogniser 1 serves losses; recogniser 2 only judges.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ldm_pipeline.judge import Recogniser, RecogniserConfig
-from training.claims import FIELD_INDEX, FIELDS, NOT_CLAIMED
+from training.claims import FIELD_INDEX, FIELDS, NOT_CLAIMED, question_kind
 from training.data.postcards import Postcards
 from training.data.records import record_codes
 from training.draws import generator, samples_at
 from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
 from training.pictures import picture_tensor
+from training.scenes.parts import CODES, NOTHING
 from training.scenes.world import KINDS
+
+T = TypeVar("T")
+NOTHING_WEIGHT = 0.2
+"""Of cells that belong to nothing, four of five, in the loss of parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,30 +40,85 @@ class RecogniserRun:
     noise: float = 0.06
     """Largest standard deviation of the noise added to training pictures (range [-1, 1]), so that a
     reconstruction's or a sample's small defects do not derail the answers."""
+    merged: int = 0
+    decoder_layers: int = 0
+    """Both as in `RecogniserConfig`."""
+    part_weight: float = 0.0
+    """Of a second loss: what each cell of 4 x 4 pixels belongs to is told from the merged map."""
+
+    def __post_init__(self) -> None:
+        if self.part_weight and not self.merged:
+            raise ValueError(
+                f"part_weight={self.part_weight}: needs a merged map to tell parts from; set merged, e.g. to 64."
+            )
 
 
 class RecogniserObjective(nn.Module):
-    """Mean cross-entropy over the fields that the picture tells."""
+    """Mean cross-entropy over the kinds of questions, each of them over the fields that the pictures tell.
 
-    def __init__(self, recogniser: Recogniser):
+    So the color of a garment, which few pictures tell, counts as much as what is absent from nearly all. With
+    `part_weight`, plus so much of the cross-entropy of each cell's part.
+    """
+
+    def __init__(self, recogniser: Recogniser, *, part_weight: float = 0.0):
         super().__init__()
-        self.recogniser = recogniser
+        self.recogniser, self.part_weight = recogniser, part_weight
+        kinds = [question_kind(name) for name, _ in recogniser.config.fields]
+        self.kinds = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in dict.fromkeys(kinds)}
+        if part_weight:
+            self.part_head = nn.Conv2d(recogniser.config.merged, CODES, 1)
+            weights = torch.ones(CODES)
+            weights[NOTHING] = NOTHING_WEIGHT
+            self.register_buffer("part_weights", weights, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        answers = self.recogniser(batch["pictures"])
-        losses = [
-            F.cross_entropy(logits.float(), batch["codes"][:, i], ignore_index=NOT_CLAIMED, reduction="sum")
-            for i, logits in enumerate(answers)
-        ]
-        told = (batch["codes"] != NOT_CLAIMED).sum().clamp(min=1)
-        return {"loss": torch.stack(losses).sum() / told}
+        """`pictures` [-1, 1] [n, 3, height, width], `codes` int64 [n, fields]; with a part weight, `parts` int64
+        [n, height/4, width/4]."""
+        seen = self.recogniser.map(batch["pictures"])
+        answers, codes = self.recogniser.answers(seen), batch["codes"]
+        losses = []
+        for fields in self.kinds.values():
+            told = (codes[:, fields] != NOT_CLAIMED).sum().clamp(min=1)
+            sums = [
+                F.cross_entropy(answers[i].float(), codes[:, i], ignore_index=NOT_CLAIMED, reduction="sum")
+                for i in fields
+            ]
+            losses.append(torch.stack(sums).sum() / told)
+        read = torch.stack(losses).mean()
+        if not self.part_weight:
+            return {"loss": read}
+        parts = F.cross_entropy(
+            self.part_head(seen).float(), batch["parts"], weight=self.get_buffer("part_weights")
+        )
+        return {"loss": read + self.part_weight * parts, "read": read, "parts": parts}
 
 
 def build_recogniser(run: RecogniserRun) -> Recogniser:
     """An untrained recogniser; its initial weights are a function of `run.seed`."""
+    return _seeded(
+        run,
+        lambda: Recogniser(
+            RecogniserConfig(
+                widths=run.widths,
+                blocks=run.blocks,
+                fields=FIELDS,
+                merged=run.merged,
+                decoder_layers=run.decoder_layers,
+            )
+        ),
+    )
+
+
+def build_objective(run: RecogniserRun) -> RecogniserObjective:
+    """Of an untrained recogniser; a function of `run.seed` too."""
+    recogniser = build_recogniser(run)
+    return _seeded(run, lambda: RecogniserObjective(recogniser, part_weight=run.part_weight))
+
+
+def _seeded(run: RecogniserRun, build: Callable[[], T]) -> T:
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(run.seed, "recogniser").get_state())
-        return Recogniser(RecogniserConfig(widths=run.widths, blocks=run.blocks, fields=FIELDS))
+        return build()
 
 
 def all_codes(postcards: Postcards) -> Tensor:
@@ -96,9 +157,12 @@ def train(
         draws = generator(run.seed, "noise", step)
         strength = torch.rand(len(indices), 1, 1, 1, generator=draws) * run.noise
         pictures = pictures + strength * torch.randn(pictures.shape, generator=draws)
-        return {"pictures": pictures.contiguous(memory_format=torch.channels_last), "codes": codes[indices]}
+        batch = {"pictures": pictures.contiguous(memory_format=torch.channels_last), "codes": codes[indices]}
+        if run.part_weight:
+            batch["parts"] = torch.from_numpy(postcards.parts(indices.tolist())).long()
+        return batch
 
-    objective = RecogniserObjective(build_recogniser(run)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective = build_objective(run).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     identity = fingerprint("recogniser", run, postcards.config.key, len(postcards))
     yield from fit(
         objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
@@ -130,9 +194,7 @@ def group_accuracy(counts: dict[str, tuple[int, int]]) -> dict[str, float]:
     """Shares in [0, 1] by kind of question: city, weather, time, present, color, count, side, garment ..."""
     sums: dict[str, list[int]] = {}
     for name, (right, told) in counts.items():
-        parts = name.split(".")
-        group = f"garment {parts[2]}" if len(parts) == 3 else parts[-1]
-        entry = sums.setdefault(group, [0, 0])
+        entry = sums.setdefault(question_kind(name), [0, 0])
         entry[0] += right
         entry[1] += told
-    return {group: right / told for group, (right, told) in sums.items() if told}
+    return {kind: right / told for kind, (right, told) in sums.items() if told}

@@ -25,6 +25,7 @@ from transformers import CLIPTextModel
 from ldm_pipeline.images import contact_sheet
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 from ldm_pipeline.request import GenerationDefaults
+from training.attention import plain_attention
 from training.data.cache import cached, content_key
 from training.data.postcards import Postcards, words_key
 from training.draws import generator, samples_at
@@ -126,7 +127,8 @@ class UNetObjective(nn.Module):
         x_t = noisy.x_t.contiguous(memory_format=torch.channels_last)
         states = batch["texts"]
         if self.text_encoder is not None:
-            states = self.text_encoder(states).last_hidden_state
+            with plain_attention(states.device):
+                states = self.text_encoder(states).last_hidden_state
         predicted = self.unet(x_t, noisy.timesteps, states).sample.float()
         errors = ((predicted - noisy.target) ** 2).mean(dim=1)
         return noisy.weight * (batch["importance"] * errors).mean(dim=(1, 2))

@@ -16,11 +16,17 @@ FIELDS = (
 PICTURES = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-@pytest.fixture(scope="module")
-def recogniser() -> Recogniser:
+CONFIGS = {
+    "last stage": RecogniserConfig(widths=(8, 16), blocks=1, fields=FIELDS),
+    "merged": RecogniserConfig(widths=(8, 16, 24), blocks=1, fields=FIELDS, merged=16, decoder_layers=2),
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def recogniser(request: pytest.FixtureRequest) -> Recogniser:
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(torch.Generator().manual_seed(1).get_state())
-        return Recogniser(RecogniserConfig(widths=(8, 16), blocks=1, fields=FIELDS)).eval()
+        return Recogniser(CONFIGS[request.param]).eval()
 
 
 def test_it_answers_every_field_of_every_picture(recogniser: Recogniser):
@@ -33,7 +39,23 @@ def test_it_answers_every_field_of_every_picture(recogniser: Recogniser):
 
 
 def test_each_stage_halves_the_picture(recogniser: Recogniser):
-    assert [tuple(f.shape[1:]) for f in recogniser.features(PICTURES)] == [(8, 16, 24), (16, 8, 12)]
+    stages = [(8, 16, 24), (16, 8, 12), (24, 4, 6)][: len(recogniser.config.widths)]
+    assert [tuple(f.shape[1:]) for f in recogniser.features(PICTURES)] == stages
+
+
+def test_the_map_is_a_quarter_of_the_picture_in_size(recogniser: Recogniser):
+    assert recogniser.map(PICTURES).shape == (2, 16, 8, 12)
+
+
+def test_a_merged_map_sees_what_only_the_last_stage_reaches(recogniser: Recogniser):
+    """Each cell must depend on coarse stages and on fine ones."""
+    if not recogniser.config.merged:
+        pytest.skip("its map is one stage")
+    for stage in range(1, 3):
+        recogniser.zero_grad()
+        recogniser.map(PICTURES)[0, :, 2, 3].square().sum().backward()
+        lateral = recogniser.laterals[stage - 1].weight.grad
+        assert lateral is not None and lateral.abs().sum() > 0
 
 
 def test_a_picture_is_read_alike_alone_and_in_a_batch(recogniser: Recogniser):

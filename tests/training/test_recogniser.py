@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from accelerate import Accelerator
 
@@ -50,6 +51,32 @@ def test_fields_that_the_picture_does_not_tell_cost_nothing():
     logits = objective.recogniser(pictures)[0][0]
     loss = objective({"pictures": pictures, "codes": codes})["loss"]
     torch.testing.assert_close(loss, -logits.log_softmax(0)[3])
+
+
+def test_every_kind_of_question_counts_alike_however_few_pictures_tell_it():
+    objective = RecogniserObjective(build_recogniser(RUN))
+    pictures = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    codes = torch.full((3, len(FIELDS)), NOT_CLAIMED)
+    codes[:, FIELD_INDEX["city"]] = 1
+    city = objective({"pictures": pictures, "codes": codes})["loss"]
+    codes[0, FIELD_INDEX["dog.scarf.color"]] = 2
+    both = objective({"pictures": pictures, "codes": codes})["loss"]
+    logits = objective.recogniser(pictures)[FIELD_INDEX["dog.scarf.color"]]
+    scarf = -logits.log_softmax(1)[0, 2] / len(objective.kinds)
+    torch.testing.assert_close(both, city + scarf)
+
+
+def test_parts_are_told_from_the_merged_map_of_runs_that_ask_for_them(
+    postcards: Postcards, tmp_path: Path, accelerator: Accelerator
+):
+    run = replace(SMOKE.judge, fit=replace(SMOKE.judge.fit, total_steps=12))
+    progresses = list(train(run, postcards, run_folder=tmp_path, accelerator=accelerator))
+    first, last = progresses[0].losses, progresses[-1].losses
+    assert first["loss"] == pytest.approx(first["read"] + run.part_weight * first["parts"], rel=1e-5)
+    assert last["parts"] < 0.8 * first["parts"]
+    assert trained_recogniser(run, tmp_path).config.merged == run.merged
+    with pytest.raises(ValueError, match="part_weight=0.5: needs a merged map"):
+        replace(run, merged=0)
 
 
 def test_small_things_are_those_below_the_median_and_asked_for_presence_and_color_only(postcards: Postcards):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.scenes.claims import Sight, sight_from
+from training.scenes.parts import has_color, is_garment
 from training.scenes.render import render
 from training.scenes.scene import Scene, sample_scene
 from training.scenes.world import World
@@ -28,6 +29,10 @@ from training.scenes.world import World
 CHUNK = 512
 CELL = 8
 """Pixels of a cell's side: the truth about where things stand is kept as coarsely as a latent is."""
+PART_CELL = 4
+"""Pixels of the side of the smaller cells that tell which part of what is there."""
+COLORED_COUNTS, GARMENT_COUNTS = 2, 4
+"""How many pixels of other parts one of a colored part, and one of a garment, outvotes in its cell."""
 WORDS = frozenset({"caption.py", "claims.py", "phrases.py", "words.py"})
 """Source files of the scenes that no pixel depends on."""
 
@@ -79,6 +84,7 @@ class Postcards:
             )
         self._images = [np.load(folder / f"chunk-{n:05d}.npy", mmap_mode="r") for n in numbers]
         self._shares = [np.load(folder / f"things-{n:05d}.npy", mmap_mode="r") for n in numbers]
+        self._parts = [np.load(folder / f"parts-{n:05d}.npy", mmap_mode="r") for n in numbers]
         self._sights: list[list[Any]] = [
             json.loads((folder / f"chunk-{n:05d}.json").read_text()) for n in numbers
         ]
@@ -98,6 +104,12 @@ class Postcards:
             self._check(index)
         pixels = np.stack([self._shares[i // CHUNK][i % CHUNK] for i in indices])
         return (pixels / CELL**2).astype(np.float32)
+
+    def parts(self, indices: list[int]) -> NDArray[np.uint8]:
+        """What each cell of 4 x 4 pixels belongs to, [n, size/4, size/4], coded as in `scenes.parts`."""
+        for index in indices:
+            self._check(index)
+        return np.stack([self._parts[i // CHUNK][i % CHUNK] for i in indices])
 
     def scene(self, index: int) -> Scene:
         self._check(index)
@@ -175,22 +187,24 @@ def _length(number: int, count: int) -> int:
 
 def _rendered(folder: Path, number: int) -> int:
     """Pictures in a chunk on disk; 0 where there is none, or no whole one."""
-    words, shares = folder / f"chunk-{number:05d}.json", folder / f"things-{number:05d}.npy"
-    return len(json.loads(words.read_text())) if words.is_file() and shares.is_file() else 0
+    words = folder / f"chunk-{number:05d}.json"
+    beside = [folder / f"{name}-{number:05d}.npy" for name in ("things", "parts")]
+    return len(json.loads(words.read_text())) if all(path.is_file() for path in (words, *beside)) else 0
 
 
 def _render_chunk(number: int, *, config: PostcardConfig, folder: Path) -> int:
     """Pixels first, the JSON that marks the chunk as complete last, all renamed into place."""
-    images, shares, sights = [], [], []
+    images, shares, parts, sights = [], [], [], []
     for index in range(number * CHUNK, number * CHUNK + _length(number, config.count)):
         rendering = render(sample_scene(config.seed, index, config.world), config.size)
         sight = sight_from(rendering.visibility, weather_seen=rendering.weather_seen)
         images.append(rendering.image)
         shares.append(_pixels_of_things(rendering.masks, config.size))
+        parts.append(_part_cells(rendering.parts))
         sights.append([sight.things_seen, sight.colors_seen, sight.garments_seen, sight.weather_seen])
     partial_path = folder / f"chunk-{number:05d}.partial"
     try:
-        for name, arrays in (("chunk", images), ("things", shares)):
+        for name, arrays in (("chunk", images), ("things", shares), ("parts", parts)):
             with partial_path.open("wb") as file:
                 np.save(file, np.stack(arrays))
             os.replace(partial_path, folder / f"{name}-{number:05d}.npy")
@@ -210,3 +224,20 @@ def _pixels_of_things(masks: tuple[NDArray[np.bool_], ...], size: int) -> NDArra
     covered = np.any(masks, axis=0) if masks else np.zeros((size, size), bool)
     cells = covered.reshape(size // CELL, CELL, size // CELL, CELL)
     return cells.sum(axis=(1, 3)).astype(np.uint8)
+
+
+def _part_cells(parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The code with the most votes of each cell, [size/4, size/4]; small colored parts have more of them."""
+    codes = np.unique(parts)
+    cells = len(parts) // PART_CELL
+    votes = np.stack([
+        (parts == code).reshape(cells, PART_CELL, cells, PART_CELL).sum(axis=(1, 3)) * _votes(int(code))
+        for code in codes
+    ])  # fmt: skip
+    return codes[votes.argmax(axis=0)]
+
+
+def _votes(code: int) -> int:
+    if not has_color(code):
+        return 1
+    return GARMENT_COUNTS if is_garment(code) else COLORED_COUNTS

@@ -22,7 +22,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-FORM_WEIGHTS: dict[Form, float] = {"full": 0.50, "partial": 0.30, "keyword": 0.10, "empty": 0.10}
+FORM_WEIGHTS: dict[Form, float] = {"full": 0.42, "partial": 0.40, "keyword": 0.10, "empty": 0.08}
 LONGEST_CAPTION_WORDS = 35
 PLAUSIBLE_WEATHERS = {
     "rainy": {"cloudy"},
@@ -158,8 +158,8 @@ def _tell_some(scene: Scene, sight: Sight, seen: list[GroupClaim], draws: random
         kept = tuple(
             replace(g, color=g.color if chance(0.7) else None) for g in group.garments if chance(0.8)
         )
-        color = group.color if chance(0.7) else None
-        things.append(replace(group, color=color, side=group.side if chance(0.35) else None, garments=kept))
+        color = group.color if chance(0.75) else None
+        things.append(replace(group, color=color, side=group.side if chance(0.5) else None, garments=kept))
     return Claims(
         city=scene.city if "city" in chosen else None,
         weather=scene.weather if "weather" in chosen else None,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from training.scenes.backdrop import draw_backdrop
 from training.scenes.light import Light, light_of
+from training.scenes.parts import NOTHING, part_code
 from training.scenes.scene import Scene
 from training.scenes.shine import shine
 from training.scenes.sky import Picture, grid
@@ -31,6 +32,8 @@ class Rendering:
     """size x size x 3, sRGB."""
     masks: tuple[NDArray[np.bool_], ...]
     """Visible pixels of each thing, size x size; disjoint."""
+    parts: NDArray[np.uint8]
+    """What each pixel belongs to, size x size, coded as in `parts.py`."""
     visibility: tuple[Visibility, ...]
     """One per thing."""
     weather_seen: bool
@@ -62,12 +65,12 @@ def render(scene: Scene, size: int = 128) -> Rendering:
     _vignette(picture)
     np.clip(picture, 0, 1, out=picture)
     masks = tuple(owner == index for index in range(len(scene.things)))
+    shown = [_shown(masks[index], placed[index]) for index in range(len(scene.things))]
     return Rendering(
         image=(picture * 255 + np.float32(0.5)).astype(np.uint8),
         masks=masks,
-        visibility=tuple(
-            _judge(scene, picture, masks[i], placed[i], light) for i in range(len(scene.things))
-        ),
+        parts=_parts(shown, size),
+        visibility=tuple(_judge(scene, picture, one, light) for one in shown),
         weather_seen=weather_seen,
     )
 
@@ -77,10 +80,21 @@ def _vignette(picture: Picture) -> None:
     picture *= (1 - np.float32(0.16) * ((x - np.float32(0.5)) ** 2 + (y - np.float32(0.5)) ** 2))[..., None]
 
 
-def _judge(
-    scene: Scene, picture: Picture, mask: NDArray[np.bool_], placed: Placed, light: Light
-) -> Visibility:
-    size = picture.shape[0]
+@dataclass(frozen=True)
+class _Shown:
+    """What is visible of a thing: its mask in the picture, its parts in box coordinates."""
+
+    placed: Placed
+    mask: NDArray[np.bool_]
+    box: tuple[int, int, int, int]
+    """Top, bottom, left, right."""
+    full_area: int
+    own: NDArray[np.bool_]
+    garments: list[NDArray[np.bool_]]
+
+
+def _shown(mask: NDArray[np.bool_], placed: Placed) -> _Shown:
+    size = mask.shape[0]
     layers = placed.layers
     height, width = layers.alpha.shape
     t, b = max(placed.top, 0), min(placed.top + height, size)
@@ -93,15 +107,40 @@ def _judge(
         plane = layers.parts.get(number)
         return empty if plane is None else (plane[cut] > 0.75) & visible
 
-    nominal = np.array(list(COLORS.values()), np.float32) / 255
-    return judge(
-        picture,
+    return _Shown(
+        placed=placed,
         mask=mask,
         box=(t, b, le, r),
         full_area=int(np.count_nonzero(layers.alpha[cut] > 0.5)),
         own=part(1),
         garments=[part(2 + i) for i in range(len(placed.thing.garments))],
-        color=placed.thing.color,
-        garment_colors=[garment.color for garment in placed.thing.garments],
+    )
+
+
+def _parts(shown: list[_Shown], size: int) -> NDArray[np.uint8]:
+    codes = np.full((size, size), NOTHING, np.uint8)
+    for one in shown:
+        thing = one.placed.thing
+        top, bottom, left, right = one.box
+        here = codes[top:bottom, left:right]
+        here[one.mask[top:bottom, left:right]] = part_code(thing.kind, None)
+        here[one.own] = part_code(thing.kind, thing.color)
+        for garment, pixels in zip(thing.garments, one.garments, strict=True):
+            here[pixels] = part_code(f"{thing.kind}.{garment.kind}", garment.color)
+    return codes
+
+
+def _judge(scene: Scene, picture: Picture, shown: _Shown, light: Light) -> Visibility:
+    thing = shown.placed.thing
+    nominal = np.array(list(COLORS.values()), np.float32) / 255
+    return judge(
+        picture,
+        mask=shown.mask,
+        box=shown.box,
+        full_area=shown.full_area,
+        own=shown.own,
+        garments=shown.garments,
+        color=thing.color,
+        garment_colors=[garment.color for garment in thing.garments],
         table=color_table(color_after(scene.style, nominal * light.key)),
     )

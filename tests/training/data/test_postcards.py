@@ -2,6 +2,7 @@
 
 import json
 import resource
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from training.data.postcards import PostcardConfig, Postcards, render_postcards
 from training.scenes.claims import sight_from
+from training.scenes.parts import CODES, has_color, is_garment
 from training.scenes.render import render
 from training.scenes.scene import sample_scene
 
@@ -34,11 +36,26 @@ def test_the_shares_of_cells_that_things_cover_are_those_of_the_masks(postcards:
         assert np.array_equal(shares[index], np.array(cells, np.float32))
 
 
-def test_a_chunk_without_its_shares_is_rendered_again(tmp_path: Path, postcards: Postcards):
+def test_a_cell_belongs_to_the_part_with_the_most_votes(postcards: Postcards):
+    cells = postcards.parts(list(range(64)))
+    assert cells.shape == (64, 16, 16) and cells.dtype == np.uint8 and cells.any()
+    votes = {code: 4 if is_garment(code) else 2 if has_color(code) else 1 for code in range(CODES)}
+    for index in (0, 3, 41):
+        pixels = render(postcards.scene(index), 64).parts
+        for row, column in ((y, x) for y in range(16) for x in range(16)):
+            inside = Counter(pixels[4 * row : 4 * row + 4, 4 * column : 4 * column + 4].ravel().tolist())
+            scores = {code: count * votes[code] for code, count in inside.items()}
+            assert scores[int(cells[index, row, column])] == max(scores.values())
+
+
+@pytest.mark.parametrize("name", ["things", "parts"])
+def test_a_chunk_without_one_of_its_files_is_rendered_again(tmp_path: Path, postcards: Postcards, name: str):
     config = replace(postcards.config, count=2)
     short = render_postcards(config, tmp_path)
-    (short.folder / "things-00000.npy").unlink()
-    assert np.array_equal(render_postcards(config, tmp_path).thing_shares([0, 1]), short.thing_shares([0, 1]))
+    (short.folder / f"{name}-00000.npy").unlink()
+    again = render_postcards(config, tmp_path)
+    assert np.array_equal(again.thing_shares([0, 1]), short.thing_shares([0, 1]))
+    assert np.array_equal(again.parts([0, 1]), short.parts([0, 1]))
 
 
 def test_a_full_disk_is_told_in_one_line_and_what_is_rendered_stays(tmp_path: Path, postcards: Postcards):
