@@ -90,7 +90,9 @@ class Recogniser(nn.Module):
             activations.append(x)
         return activations
 
-    def map(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
+    def map(
+        self, pictures: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch channels rows columns"]:
         """What the queries look at: a quarter of the resolution where stages are merged."""
         stages = self.features(pictures)
         if not self.config.merged:

@@ -54,7 +54,7 @@ def class_counts() -> tuple[int, ...]:
 
 
 def question_kind(field: str) -> str:
-    """"dog.color" -> "color", "dog.scarf.color" -> "garment color", "city" -> "city"."""
+    """ "dog.color" -> "color", "dog.scarf.color" -> "garment color", "city" -> "city"."""
     parts = field.split(".")
     return f"garment {parts[2]}" if len(parts) == 3 else parts[-1]
 

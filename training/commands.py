@@ -27,7 +27,7 @@ from training.estimate import (
     estimate_unet,
     estimate_vae,
 )
-from training.export import export_judge, export_pipeline
+from training.export import export_judge, export_pipeline, part_facts
 from training.folders import deliver
 from training.logbook import Logbook
 from training.loop import Progress
@@ -286,15 +286,18 @@ def unet_parts(options: Options, folder: Path) -> Parts:
     """The VAE, text encoder and tokenizer of a UNet run: kept in its folder since its first start."""
     kept = folder / "parts"
     if options.init_from is not None:
-        base = based_on(options.init_from)
+        base, text = based_on(options.init_from), text_folder(options.text_from)
         legs = base / LEGS if (base / LEGS).is_file() else None
         keep_parts(
             kept,
             vae=base / "vae",
-            text_encoder=text_folder(options.text_from) or base / "text_encoder",
+            text_encoder=text or base / "text_encoder",
             tokenizer=base / "tokenizer",
             legs=legs,
+            text_run=part_facts(text.parent) if text else None,
         )
+    elif options.text_from is not None:
+        raise ValueError(f"--text-from {options.text_from}: is for warm legs; give --init-from too.")
     elif not kept.is_dir():
         vae = finished(runs_folder(options) / "vae" / "final", "vae")
         clip = finished(runs_folder(options) / "clip" / "final", "clip")
@@ -310,10 +313,12 @@ def based_on(folder: Path) -> Path:
 
 
 def text_folder(folder: Path | None) -> Path | None:
-    """Raises FileNotFoundError unless `folder`, of `--text-from`, is a text encoder's."""
-    if folder is not None and not (folder / "config.json").is_file():
+    """Raises FileNotFoundError unless `folder`, of `--text-from`, is what a run of the part `text` left."""
+    if folder is not None and not (
+        (folder / "config.json").is_file() and (folder.parent / "metrics.jsonl").is_file()
+    ):
         raise FileNotFoundError(
-            f"--text-from {folder}: no config.json of a text encoder there; name RUNS/RECIPE/text/final."
+            f"--text-from {folder}: no run's text encoder there; name RUNS/RECIPE/text/final."
         )
     return folder
 

@@ -15,8 +15,8 @@ from transformers import CLIPTextModel
 from training.claims import class_counts
 from training.clip import ClipRun, initial_clip
 from training.clip_objective import ClipObjective
-from training.networks import VAE_FACTOR, build_unet
 from training.data.postcards import PART_CELL
+from training.networks import VAE_FACTOR, build_unet
 from training.recogniser import RecogniserRun, build_objective, build_recogniser
 from training.text_record import TextObjective, TextRun
 from training.text_tower import export_text_encoder
@@ -95,7 +95,7 @@ def estimate_clip(run: ClipRun) -> None:
 
 
 def estimate_text(run: TextRun, encoder: CLIPTextModel) -> None:
-    """Print the estimate of a text encoder's run on captions alone; every step counted as if it were short."""
+    """Print the estimate of a text encoder's run on captions alone; every step is counted as a short one."""
     objective = TextObjective(encoder, anchor_weight=run.anchor_weight)
     batch = {
         "ids": torch.zeros(1, CAPTION_TOKENS, dtype=torch.int64),

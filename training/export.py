@@ -59,7 +59,7 @@ def export_pipeline(recipe: Recipe, runs: Path, *, out: Path, notes: Sequence[st
         scheduler=matching_scheduler(recipe.unet.prediction),
     ).to(torch.float16)
     pipe.generation_defaults = replace(recipe.sampling, height=recipe.size, width=recipe.size)
-    leg = leg_facts(recipe, runs / recipe.name, step=step, warm=bool(earlier))
+    leg = leg_facts(recipe, runs / recipe.name, step=step, warm=bool(earlier), text_run=parts.text_run)
 
     def write(folder: Path) -> None:
         pipe.save_pretrained(folder, safe_serialization=True, max_shard_size=LARGEST_SHARD)
@@ -88,37 +88,25 @@ def _holds_something_else(folder: Path, mark: str) -> bool:
     return folder.exists() and any(folder.iterdir()) and not (folder / mark).exists()
 
 
-def leg_facts(recipe: Recipe, folder: Path, *, step: int, warm: bool) -> dict[str, Any]:
+def leg_facts(
+    recipe: Recipe, folder: Path, *, step: int, warm: bool, text_run: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Steps, hours and held-out scores of each part, and the UNet's learning curve, from the runs' logs.
 
-    A warm leg trains nothing but the UNet, and sees no pictures of half size.
+    A warm leg trains nothing but the UNet, perhaps after a run of the text encoder, and sees no pictures of
+    half size.
     """
     unet_run = run_name(recipe.unet)
     settings = differences(RECIPES[recipe.name], recipe)
     if warm:
         recipe = replace(recipe, unet=replace(recipe.unet, half_size_steps=0))
-    parts: dict[str, dict[str, Any]] = {}
-    curve: list[list[float]] = []
+    parts: dict[str, dict[str, Any]] = {"text": text_run} if text_run else {}
     for part in (unet_run,) if warm else ("recogniser", "vae", "clip", unet_run):
-        lines = [json.loads(line) for line in (folder / part / "metrics.jsonl").read_text().splitlines()]
-        scored = [line for line in lines if any(name.startswith("held_out/") for name in line)]
-        parts[part] = {
-            "steps": lines[-1]["step"],
-            "hours": round(_busy_seconds([line["time"] for line in lines]) / 3600, 2),
-            "held_out": {k.removeprefix("held_out/"): v for k, v in scored[-1].items() if "/" in k}
-            if scored
-            else {},
-        }
-        if part == unet_run:
-            curve = [
-                [
-                    line["step"],
-                    unet_samples(recipe, line["step"]),
-                    line["held_out/true"],
-                    line["held_out/empty"],
-                ]
-                for line in scored
-            ]
+        parts[part] = part_facts(folder / part)
+    curve = [
+        [line["step"], unet_samples(recipe, line["step"]), line["held_out/true"], line["held_out/empty"]]
+        for line in _scored(_log(folder / unet_run))
+    ]
     return {
         "date": date.today().isoformat(),
         "recipe": recipe.name,
@@ -128,6 +116,27 @@ def leg_facts(recipe: Recipe, folder: Path, *, step: int, warm: bool) -> dict[st
         "parts": parts,
         "curve": curve,
     }
+
+
+def part_facts(folder: Path) -> dict[str, Any]:
+    """Steps, hours and last held-out scores of one run, from its log."""
+    lines = _log(folder)
+    scored = _scored(lines)
+    return {
+        "steps": lines[-1]["step"],
+        "hours": round(_busy_seconds([line["time"] for line in lines]) / 3600, 2),
+        "held_out": {k.removeprefix("held_out/"): v for k, v in scored[-1].items() if "/" in k}
+        if scored
+        else {},
+    }
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def _scored(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if any(name.startswith("held_out/") for name in line)]
 
 
 def _busy_seconds(times: list[float]) -> float:

@@ -75,7 +75,7 @@ def write_model_card(recipe: Recipe, folder: Path, *, name: str) -> None:
     legs = json.loads((folder / LEGS).read_text())
     settings = [f" --set {shlex.quote(text)}" for text in differences(RECIPES[recipe.name], recipe)]
     words = f"--recipe {recipe.name}{''.join(settings)}"
-    parts = ("recogniser", "judge", "vae", "clip", "unet")
+    parts = ("recogniser", "judge", "second_judge", "vae", "clip", "unet")
     commands = [f"python -m training {part} {words}" for part in parts]
     commands += [f"python -m training export {words} --out FOLDER"]
     commands += [f"python -m training evaluate {words} FOLDER"]
@@ -152,9 +152,13 @@ def _leg_command(leg: dict[str, Any]) -> list[str]:
     """The command of a leg that started warm; a leg from nothing is the recipe itself."""
     if not leg["warm"]:
         return []
-    ((part, facts),) = leg["parts"].items()
+    (part,) = (name for name in leg["parts"] if name != "text")
     words = f"--recipe {leg['recipe']}" + "".join(f" --set {shlex.quote(text)}" for text in leg["settings"])
+    commands = []
+    if text := leg["parts"].get("text"):
+        commands.append(f"python -m training text {words} --steps {text['steps']} --init-from FOLDER")
     if part != "unet":
         words += f" --prediction {part.removeprefix('unet-')}"
-    command = f"python -m training unet {words} --steps {facts['steps']} --init-from FOLDER"
-    return ["Warm from the leg before:", "", "```sh", command, "```", ""]
+    command = f"python -m training unet {words} --steps {leg['parts'][part]['steps']} --init-from FOLDER"
+    commands.append(command + (f" --text-from runs/{leg['recipe']}/text/final" if text else ""))
+    return ["Warm from the leg before:", "", "```sh", *commands, "```", ""]

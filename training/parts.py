@@ -6,9 +6,11 @@ Knows nothing of how they were trained. A UNet is worth nothing without the VAE 
 # diffusers exports lazily, which pyright takes for private names.
 # pyright: reportPrivateImportUsage=false
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -22,6 +24,8 @@ from training.tokenizer import Bpe, read_tokenizer
 KNOWN_WORDS = "known_words.txt"
 LEGS = "training_legs.json"
 """Beside the weights: every leg that went into a pipeline folder, oldest first."""
+TEXT_RUN = "text_run.json"
+"""Among kept parts: steps, hours and scores of the run that the text encoder came from."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,12 @@ class Parts:
         path = self.folder / LEGS
         return path if path.is_file() else None
 
+    @property
+    def text_run(self) -> dict[str, Any] | None:
+        """What is known of the run that taught a warm leg's text encoder; None if there was none."""
+        path = self.folder / TEXT_RUN
+        return json.loads(path.read_text()) if path.is_file() else None
+
 
 def write_known_words(tokenizer: Path, world: World) -> None:
     """Write the words that captions of `world` can hold into a tokenizer's folder, one a line."""
@@ -46,7 +56,13 @@ def write_known_words(tokenizer: Path, world: World) -> None:
 
 
 def keep_parts(
-    folder: Path, *, vae: Path, text_encoder: Path, tokenizer: Path, legs: Path | None = None
+    folder: Path,
+    *,
+    vae: Path,
+    text_encoder: Path,
+    tokenizer: Path,
+    legs: Path | None = None,
+    text_run: dict[str, Any] | None = None,
 ) -> None:
     """Copy the parts to `folder`, whole or not at all; where some lie there already, they stay."""
 
@@ -56,6 +72,8 @@ def keep_parts(
             shutil.copytree(source, new / name)
         if legs is not None:
             shutil.copy(legs, new / LEGS)
+        if text_run is not None:
+            (new / TEXT_RUN).write_text(json.dumps(text_run, indent=1))
 
     if not folder.is_dir():
         deliver(folder, copy)

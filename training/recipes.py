@@ -38,7 +38,7 @@ class Recipe:
     """Recogniser 3: yet another, to see where judges disagree."""
     judged_world: World = replace(FULL_WORLD, hold_out=False)
     """What judges learn to read: all styles, and the pairs that no other training sees."""
-    judged_pictures: int = 61_440
+    judged_pictures: int = 40_960
     vae: VaeRun
     clip: ClipRun
     text: TextRun = TextRun(

@@ -49,7 +49,7 @@ class RecogniserRun:
     def __post_init__(self) -> None:
         if self.part_weight and not self.merged:
             raise ValueError(
-                f"part_weight={self.part_weight}: needs a merged map to tell parts from; set merged, e.g. to 64."
+                f"part_weight={self.part_weight}: needs a merged map; set merged, e.g. to 64."
             )
 
 
@@ -72,8 +72,8 @@ class RecogniserObjective(nn.Module):
             self.register_buffer("part_weights", weights, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """`pictures` [-1, 1] [n, 3, height, width], `codes` int64 [n, fields]; with a part weight, `parts` int64
-        [n, height/4, width/4]."""
+        """`pictures` [-1, 1] [n, 3, height, width], `codes` int64 [n, fields]; with a part weight, also
+        `parts` int64 [n, height/4, width/4]."""
         seen = self.recogniser.map(batch["pictures"])
         answers, codes = self.recogniser.answers(seen), batch["codes"]
         losses = []

@@ -1,7 +1,7 @@
 """Run 2b: a trained text encoder learns, from words alone, to tell more of what captions claim.
 
-Knows nothing of pictures, latents or the UNet. Warm legs use it before the UNet goes on with the encoder: CLIP's
-pictures cost most of its time, and rare claims (the color of a garment, a side) need many captions.
+Knows nothing of pictures, latents or the UNet. Warm legs use it before the UNet goes on with the encoder:
+CLIP's pictures cost most of its time, and rare claims (a side, the color of a garment) need many captions.
 """
 
 import copy
@@ -47,7 +47,7 @@ class TextRun:
 class TextObjective(nn.Module):
     """`loss` = `record` + anchor_weight * `anchor`.
 
-    `record` is the negative log-likelihood of what a caption claims, in nats a caption, as in CLIP's training.
+    `record` is the negative log-likelihood of what a caption claims, in nats a caption, as in CLIP's.
     """
 
     def __init__(self, text_encoder: CLIPTextModel, *, anchor_weight: float):
@@ -117,7 +117,7 @@ def train(
 
 @torch.no_grad()
 def score(objective: nn.Module, world: World, tokenizer: Bpe, *, scene_seed: int) -> dict[str, float]:
-    """Shares in [0, 1] of the claims in captions of another stream that the attending probe reads, by kind."""
+    """Shares in [0, 1] of the claims in another stream's captions that the attending probe reads, by kind."""
     assert isinstance(objective, TextObjective)
     device = next(objective.parameters()).device
     sums: dict[str, list[int]] = {}

@@ -46,6 +46,20 @@ def training(*arguments: str | Path) -> int:
         (["scenes", "--recipe", "smoke", "--set", "size=100"], "size=100: choose a multiple of 8 from 64"),
         (["scenes", "--recipe", "smoke", "--set", "scene_seed=3"], "streams 2 to 99 are for judging only"),
         (["vae", "--recipe", "smoke", "--init-from", "nowhere"], "nowhere: no vae/config.json there"),
+        (["text", "--recipe", "smoke", "--init-from", "nowhere"], "nowhere: no model_index.json there"),
+        (["unet", "--recipe", "smoke", "--text-from", "nowhere"], "for warm legs; give --init-from too"),
+        (
+            [
+                "unet",
+                "--recipe",
+                "smoke",
+                "--init-from",
+                bundled_folder("postcards"),
+                "--text-from",
+                "nowhere",
+            ],
+            "--text-from nowhere: no run's text encoder there; name RUNS/RECIPE/text/final",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(
@@ -55,6 +69,27 @@ def test_bad_input_is_one_line_and_exit_code_two(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_warm_leg_takes_its_text_encoder_from_a_run_of_its_own(smoke_runs: Path, tmp_path: Path):
+    """From nothing to a pipeline, then a text run and a leg of the UNet with it, and the card tells both."""
+    runs, first, second = copied(smoke_runs, tmp_path), tmp_path / "first", tmp_path / "second"
+    words = ["--recipe", "smoke", "--runs", runs]
+    assert training("unet", *words, "--steps", "1") == 0
+    assert training("export", *words, "--out", first) == 0
+    shutil.rmtree(runs / "smoke" / "unet")
+    assert training("text", *words, "--steps", "2", "--init-from", first) == 0
+    learned = runs / "smoke" / "text" / "final"
+    warm = [*words, "--set", "unet.text_share=0.1"]
+    assert training("unet", *warm, "--steps", "1", "--init-from", first, "--text-from", learned) == 0
+    assert training("export", *warm, "--out", second) == 0
+    kept = load_file(runs / "smoke" / "unet" / "parts" / "text_encoder" / "model.safetensors")
+    wanted, before = (load_file(f / "model.safetensors") for f in (learned, first / "text_encoder"))
+    assert all(torch.equal(kept[name], value) for name, value in wanted.items())
+    assert any(not torch.equal(wanted[name], value.float()) for name, value in before.items())
+    card = (second / "README.md").read_text()
+    assert "python -m training text --recipe smoke --set unet.text_share=0.1 --steps 2 --init-from" in card
+    assert "--text-from runs/smoke/text/final" in card and "| text | 2 |" in card
 
 
 def test_the_judge_is_the_one_named_or_trained_or_the_bundled_one(tmp_path: Path):
@@ -69,7 +104,7 @@ def test_the_judge_is_the_one_named_or_trained_or_the_bundled_one(tmp_path: Path
     assert chosen() == trained and chosen("--judge", "other") == Path("other")
 
 
-@pytest.mark.parametrize("part", ["recogniser", "judge", "vae", "clip", "unet"])
+@pytest.mark.parametrize("part", ["recogniser", "judge", "second_judge", "vae", "clip", "unet"])
 def test_a_dry_run_tells_what_it_would_take_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str
 ):
@@ -81,6 +116,16 @@ def test_a_dry_run_tells_what_it_would_take_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_of_the_text_encoder_tells_what_of_it_learns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    base = str(bundled_folder("postcards"))
+    assert training("text", "--recipe", "smoke", "--dry-run", "--init-from", base, "--runs", tmp_path) == 0
+    told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert "M learn" in told["text"] and told["samples"].startswith("204,800 in 1,600 steps")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -88,6 +133,7 @@ def test_a_dry_run_tells_what_it_would_take_and_leaves_nothing(
         ([], "the following arguments are required: PART"),
         (["vae", "--precision", "fp8"], "argument --precision: invalid choice: 'fp8'"),
         (["vae", "--step", "3"], "unrecognized arguments: --step 3"),
+        (["text"], "the following arguments are required: --init-from"),
     ],
 )
 def test_words_that_no_part_understands_are_one_line_and_exit_code_two(

@@ -61,7 +61,9 @@ def test_it_learns_to_tell_claims_and_its_averaged_weights_come_back(
 ):
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     progresses = list(
-        train(RUN, SMOKE.world, tokenizer, encoder, scene_seed=1, run_folder=tmp_path, accelerator=accelerator)
+        train(
+            RUN, SMOKE.world, tokenizer, encoder, scene_seed=1, run_folder=tmp_path, accelerator=accelerator
+        )
     )
     records = [progress.losses["record"] for progress in progresses]
     assert sum(records[-5:]) < 0.6 * sum(records[:5])
