@@ -53,7 +53,7 @@ FLOORS = {
         8: ["export", "options", "finetune_export"],
         7: ["model_card", "finetune_scores", "finetune_recipes"],
         6: ["recipes", "estimate", "finetune", "class_pictures"],
-        5: ["recogniser", "vae", "clip", "unet", "evaluation", "watch", "finetune_batches"],
+        5: ["recogniser", "vae", "clip", "text_record", "unet", "evaluation", "watch", "finetune_batches"],
         4: ["data", "loop"],
         3: ["loss_scale"],
         2: ["claims", "clip_objective", "parts", "bases", "processes"],
