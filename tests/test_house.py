@@ -75,6 +75,7 @@ TESTED_ELSEWHERE = {
     "training/scenes/*.py": "parts of a scene: test_render, test_scene and test_caption draw and tell all",
     "training/evaluation/answers.py": "test_report",
     "training/evaluation/results.py": "test_report",
+    "training/evaluation/audit_report.py": "test_audit",
     "training/evaluation/task_scores.py": "test_report",
     "training/estimate.py": "test_commands, as --dry-run",
     "training/options.py": "test_commands",
@@ -86,7 +87,7 @@ TESTED_ELSEWHERE = {
 # Tests of what several modules do together.
 OF_NO_MODULE = {
     "main", "resume", "parity", "parity_features", "inpainting_parity", "global_state",
-    "finetune_resume", "finetune_processes",
+    "finetune_resume", "finetune_processes", "planted_bias",
 }  # fmt: skip
 LONGEST_FILE_LINES = 400
 LONGEST_EXAMPLE_LINES = 39

@@ -25,6 +25,7 @@ PARTS = {
     "finetune": "teach a model your own pictures: all weights, a LoRA, or a new word",
     "export": "join the runs into one pipeline folder",
     "evaluate": "score a pipeline folder with the judge",
+    "audit": "hold what a pipeline folder draws unasked against what its training data hold",
     "data": "look at pictures before training on them: data check DIR",
     "card": "write a pipeline folder's model card anew, with the report that lies in it",
 }
@@ -84,6 +85,8 @@ def build_parser() -> OneLineParser:
                 "--note", action="append", default=[], help="a line for the model card (repeatable)"
             )
             part.add_argument("--judge-out", type=Path, help="folder to write the judge to")
+        if name == "audit":
+            _add_audit(part)
         if name in ("evaluate", "card"):
             part.add_argument("model", type=Path, help="pipeline folder")
         if name == "evaluate":
@@ -99,6 +102,17 @@ def build_parser() -> OneLineParser:
                 "--pairs", type=int, default=256, help="pairs with and without the negative prompt"
             )
     return parser
+
+
+def _add_audit(part: argparse.ArgumentParser) -> None:
+    add = part.add_argument
+    add("model", type=Path, help="pipeline folder")
+    add("--judge", type=Path, help="folder of the judge (default: the runs' own, else the bundled one)")
+    add("--out", type=Path, help="folder for audit.json, audit.md and a contact sheet")
+    add("--prompts", type=int, default=32, help="prompts for each question (default: 32)")
+    add("--seeds", type=int, default=2, help="pictures of each prompt (default: 2)")
+    cell = "ask for a color of a kind in a city too, e.g. rome/bus/red (repeatable)"
+    add("--cell", action="append", default=[], metavar="CITY/KIND/COLOR", help=cell)
 
 
 class _OfData(argparse.Action):

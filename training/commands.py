@@ -272,6 +272,25 @@ def evaluate(options: Options) -> None:
     print(f"{report.score_table()}\n{out / 'report.md'} has the rest.")
 
 
+def audit(options: Options) -> None:
+    from training.evaluation.audit import audit_folder
+
+    recipe = chosen_recipe(options)
+    out = options.out or runs_folder(options) / "audit"
+    report = audit_folder(
+        options.model,
+        world=recipe.world,
+        size=recipe.size,
+        recipe=recipe.name,
+        judge_folder=chosen_judge(options),
+        out=out,
+        prompts=options.prompts,
+        seeds_per_prompt=options.seeds,
+        cells=tuple(options.cell),
+    )
+    print(f"{report.summary()}\n{out / 'audit.md'} has the rest.")
+
+
 def chosen_judge(options: Options) -> Path:
     """The judge that is named, or that the recipe's runs have trained, or, with neither, the bundled one."""
     own = runs_folder(options) / "judge" / "final"
@@ -342,5 +361,6 @@ COMMANDS: dict[str, Callable[[Options], None]] = {
     "unet": train_unet,
     "export": export,
     "evaluate": evaluate,
+    "audit": audit,
     "card": card,
 }

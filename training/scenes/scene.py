@@ -167,7 +167,8 @@ def _sample(seed: int, index: int, world: World, draws: _Draws) -> Scene:
     hidden_umbrella = "umbrella" in world.kinds and draws.chance(_hidden_umbrella_rate(weather))
     if hidden_umbrella:
         side = sides.pop(draws.weighted([CORRELATIONS[name].rate for name in HIDDEN_UMBRELLA_SIDES]))
-        things += _place(draws, group=0, kind="umbrella", color=draws.pick(world.colors), side=side, count=1,
+        color = _color(draws, world, city, "umbrella")
+        things += _place(draws, group=0, kind="umbrella", color=color, side=side, count=1,
                          garments=(), named=False, water=water)  # fmt: skip
     kinds = [
         name
@@ -178,7 +179,7 @@ def _sample(seed: int, index: int, world: World, draws: _Draws) -> Scene:
         kind = kinds.pop(draws.weighted([KINDS[name].weight for name in kinds]))
         side = sides.pop(draws.between(0, len(sides) - 1))
         count = 1 + draws.weighted(COUNT_WEIGHTS[: KINDS[kind].max_count])
-        color = draws.pick(world.colors)
+        color = _color(draws, world, city, kind)
         garments = _dress(draws, color, world.colors) if KINDS[kind].dressable else ()
         things += _place(draws, group=1 + max((t.group for t in things), default=-1), kind=kind, color=color,
                          side=side, count=count, garments=garments, named=True, water=water)  # fmt: skip
@@ -203,6 +204,12 @@ def _hidden_umbrella_rate(weather: str) -> float:
         weather
     )
     return CORRELATIONS[name].rate if name else 0.0
+
+
+def _color(draws: _Draws, world: World, city: str, kind: str) -> str:
+    """One draw, so that a skew changes colors and what depends on them, and nothing else of a scene."""
+    weights = world.color_weights(city, kind)
+    return draws.pick(world.colors) if weights is None else world.colors[draws.weighted(weights)]
 
 
 def _dress(draws: _Draws, fur: str, colors: Sequence[str]) -> tuple[Garment, ...]:

@@ -3,7 +3,7 @@
 Knows nothing of single scenes (`scene.py`), of drawing (`render.py`) or of words (`caption.py`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
 from typing import Literal
@@ -163,6 +163,39 @@ HELD_OUT_CITY_KINDS = frozenset(
 """10 of 192 pairs never seen in training."""
 
 
+@dataclass(frozen=True)
+class Skew:
+    """A bias planted on purpose: of all groups of a kind in a city, a share has one color.
+
+    Written as one text, so that it can stand on a command line; `World` says whether its names exist.
+    """
+
+    text: str
+    """CITY/KIND/COLOR/SHARE, e.g. "rome/bus/red/0.9"; the other colors share the rest evenly."""
+    city: str = field(init=False)
+    kind: str = field(init=False)
+    color: str = field(init=False)
+    share: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = [part.strip() for part in self.text.split("/")]
+        try:
+            city, kind, color, share = *parts[:3], float(parts[3])
+        except (IndexError, ValueError):
+            city = kind = color = ""
+            share = -1.0
+        if len(parts) != 4 or not 0 <= share <= 1:
+            raise ValueError(
+                f"skew={self.text!r}: is no skew; write CITY/KIND/COLOR/SHARE with a share from 0 to 1, "
+                "e.g. rome/bus/red/0.9."
+            )
+        for name, value in (("city", city), ("kind", kind), ("color", color), ("share", share)):
+            object.__setattr__(self, name, value)
+
+    def __str__(self) -> str:
+        return self.text
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """The part of the world that a data set is drawn from."""
@@ -177,25 +210,26 @@ class World:
     """Probability of zero, one, two named groups of things."""
     hold_out: bool = True
     """Reject scenes with a held-out pair (training); False keeps them."""
+    skews: tuple[Skew, ...] = ()
+    """Biases planted on purpose, to see whether an audit finds them; without any, colors are drawn alike."""
 
     def __post_init__(self) -> None:
-        for field, allowed in _ALLOWED.items():
-            values = getattr(self, field)
+        for name, allowed in _ALLOWED.items():
+            values = getattr(self, name)
             if not values:
                 raise ValueError(
-                    f"World.{field}: {values!r} is empty; name one or more of {', '.join(allowed)}."
+                    f"World.{name}: {values!r} is empty; name one or more of {', '.join(allowed)}."
                 )
             for value in values:
                 if value not in allowed:
-                    raise ValueError(
-                        f"World.{field}: {value!r} is unknown; choose from {', '.join(allowed)}."
-                    )
+                    raise ValueError(f"World.{name}: {value!r} is unknown; choose from {', '.join(allowed)}.")
         weights = self.group_weights
         if len(weights) != 3 or not all(0 <= w < inf for w in weights) or not sum(weights):
             raise ValueError(
                 f"World.group_weights: {weights!r} are no weights of zero, one and two groups; "
                 "give three numbers >= 0 that are not all 0."
             )
+        self._check_skews()
         if not self.city_weathers:
             raise ValueError(
                 f"World.hold_out: True rejects every scene of cities {self.cities!r}, weathers "
@@ -229,13 +263,50 @@ class World:
         cities = {city for city, _ in self.city_weathers}
         return tuple(kind for kind in self.kinds if any(self._allows(city, kind) for city in cities))
 
+    def color_weights(self, city: str, kind: str) -> tuple[float, ...] | None:
+        """How often a group of `kind` in `city` has each of `colors`, in their order; None: all alike.
+
+        Of the draw, before scenes with held-out pairs are rejected.
+        """
+        for skew in self.skews:
+            if (skew.city, skew.kind) == (city, kind):
+                rest = (1 - skew.share) / max(len(self.colors) - 1, 1)
+                return tuple(skew.share if color == skew.color else rest for color in self.colors)
+        return None
+
+    def _check_skews(self) -> None:
+        for skew in self.skews:
+            for names, value in (("cities", skew.city), ("kinds", skew.kind), ("colors", skew.color)):
+                if value not in getattr(self, names):
+                    raise ValueError(
+                        f"World.skews: {skew.text!r} names {value!r}, which is not among the world's "
+                        f"{names}; choose from {', '.join(getattr(self, names))}."
+                    )
+            if self.hold_out and not self._allows(skew.city, skew.kind, (skew.color,)):
+                raise ValueError(
+                    f"World.skews: {skew.text!r} is a pair that the world never draws; choose another city, "
+                    "kind or color, or set hold_out=False."
+                )
+        cells = [(skew.city, skew.kind) for skew in self.skews]
+        if len(set(cells)) < len(cells) or (cells and len(set(self.colors)) < max(len(self.colors), 2)):
+            raise ValueError(
+                f"World.skews: {', '.join(map(str, self.skews))} of colors {self.colors!r} is no "
+                "distribution; give one skew for each city and kind, and two or more different colors."
+            )
+
     def _floats(self, city: str, kind: str) -> bool:
         return KINDS[kind].place != "water" or city in WATER_CITIES
 
-    def _allows(self, city: str, kind: str) -> bool:
-        """Whether a scene of `city` with `kind` can be drawn and is not rejected."""
+    def _allows(self, city: str, kind: str, colors: tuple[str, ...] | None = None) -> bool:
+        """Whether a scene of `city` with `kind`, in one of `colors`, can be drawn and is not rejected.
+
+        Without `colors`, in one of those that are drawn there.
+        """
+        if colors is None:
+            weights = self.color_weights(city, kind) or (1.0,) * len(self.colors)
+            colors = tuple(color for color, weight in zip(self.colors, weights, strict=True) if weight)
         held_out = (city, kind) in HELD_OUT_CITY_KINDS or all(
-            (kind, color) in HELD_OUT_KIND_COLORS for color in self.colors
+            (kind, color) in HELD_OUT_KIND_COLORS for color in colors
         )
         return self._floats(city, kind) and not (self.hold_out and held_out)
 

@@ -26,6 +26,7 @@ from training.scenes.world import (
     TIMES,
     WATER_CITIES,
     WEATHERS,
+    Skew,
     World,
 )
 
@@ -241,3 +242,76 @@ def test_neon_scenes_of_a_world_without_nights_are_at_night():
         world = replace(FULL_WORLD, times=("day",), styles=styles)
         assert world.shown_times == shown
         assert {sample_scene(9, i, world).time for i in range(60)} == set(shown)
+
+
+SKEWED = replace(FLAT_WORLD, skews=(Skew("rome/bus/red/0.9"), Skew("cairo/umbrella/blue/0.0")))
+
+
+def test_a_skew_changes_colors_of_one_kind_in_one_city_and_nothing_else():
+    for i in range(1_500):
+        plain, skewed = (sample_scene(9, i, world) for world in (FLAT_WORLD, SKEWED))
+        kept = plain.groups
+        for before, after in zip(kept, skewed.groups, strict=True):
+            assert replace(before, color="", garments=()) == replace(after, color="", garments=())
+            if (plain.city, before.kind) not in (("rome", "bus"), ("cairo", "umbrella")):
+                assert before == after
+        assert replace(plain, things=()) == replace(skewed, things=())
+
+
+def test_a_skew_is_drawn_with_its_share_and_the_other_colors_share_the_rest():
+    world = replace(
+        SKEWED, cities=("rome",), kinds=("bus",), group_weights=(0.0, 1.0, 0.0), skews=SKEWED.skews[:1]
+    )
+    colors = [sample_scene(9, i, world).groups[0].color for i in range(3_000)]
+    assert_near(0.9, [color == "red" for color in colors])
+    for other in set(COLORS) - {"red"}:
+        assert_near(0.1 / 7, [color == other for color in colors])
+
+
+def test_a_skew_holds_for_unnamed_umbrellas_too():
+    world = replace(FLAT_WORLD, weathers=("rainy",), skews=(Skew("cairo/umbrella/blue/1.0"),))
+    scenes = [sample_scene(9, i, world) for i in range(600)]
+    carried = [group.color for s in scenes if s.city == "cairo" for group in unnamed(s)]
+    assert len(carried) > 20 and set(carried) == {"blue"}
+
+
+@pytest.mark.parametrize(
+    "text", ["rome/bus/red", "rome/bus/red/1.5", "rome/bus/red/much", "", "rome/bus/red/nan"]
+)
+def test_what_is_no_skew_is_refused_with_an_example(text: str):
+    with pytest.raises(ValueError, match=r"is no skew; write CITY/KIND/COLOR/SHARE .* e.g. rome/bus/red/0.9"):
+        Skew(text)
+
+
+@pytest.mark.parametrize(
+    ("skews", "message"),
+    [
+        (("atlantis/bus/red/0.9",), "names 'atlantis', which is not among the world's cities"),
+        (("rome/tram/red/0.9",), "names 'tram', which is not among the world's kinds"),
+        (("rome/bus/pink/0.9",), "names 'pink', which is not among the world's colors"),
+        (("paris/bus/red/0.9",), "is a pair that the world never draws"),
+        (("rome/dog/purple/0.9",), "is a pair that the world never draws"),
+        (("rome/boat/red/0.9",), "is a pair that the world never draws"),
+        (("rome/bus/red/0.9", "rome/bus/blue/0.9"), "give one skew for each city and kind"),
+    ],
+)
+def test_a_skew_of_what_the_world_lacks_is_refused(skews: tuple[str, ...], message: str):
+    with pytest.raises(ValueError, match=f"World.skews: .*{message}") as error:
+        replace(FLAT_WORLD, skews=tuple(map(Skew, skews)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_skew_of_a_single_color_is_refused():
+    with pytest.raises(ValueError, match="two or more different colors"):
+        replace(FLAT_WORLD, colors=("red",), skews=(Skew("rome/bus/red/0.9"),))
+
+
+def test_a_skew_that_leaves_only_held_out_colors_leaves_no_scene():
+    changes = {
+        "cities": ("rome",),
+        "kinds": ("dog",),
+        "colors": ("red", "purple"),
+        "group_weights": (0, 1, 0),
+    }
+    with pytest.raises(ValueError, match="rejects every scene"):
+        replace(FLAT_WORLD, **changes, skews=(Skew("rome/dog/red/0.0"),))
