@@ -48,13 +48,11 @@ class RecogniserRun:
 
     def __post_init__(self) -> None:
         if self.part_weight and not self.merged:
-            raise ValueError(
-                f"part_weight={self.part_weight}: needs a merged map; set merged, e.g. to 64."
-            )
+            raise ValueError(f"part_weight={self.part_weight}: needs a merged map; set merged, e.g. to 64.")
 
 
 class RecogniserObjective(nn.Module):
-    """Mean cross-entropy over the kinds of questions, each of them over the fields that the pictures tell.
+    """Mean cross-entropy over the kinds of questions that are told, each over the fields that pictures tell.
 
     So the color of a garment, which few pictures tell, counts as much as what is absent from nearly all. With
     `part_weight`, plus so much of the cross-entropy of each cell's part.
@@ -76,15 +74,16 @@ class RecogniserObjective(nn.Module):
         `parts` int64 [n, height/4, width/4]."""
         seen = self.recogniser.map(batch["pictures"])
         answers, codes = self.recogniser.answers(seen), batch["codes"]
-        losses = []
+        losses, asked = [], codes.new_zeros(())
         for fields in self.kinds.values():
-            told = (codes[:, fields] != NOT_CLAIMED).sum().clamp(min=1)
+            told = (codes[:, fields] != NOT_CLAIMED).sum()
+            asked = asked + (told > 0)
             sums = [
                 F.cross_entropy(answers[i].float(), codes[:, i], ignore_index=NOT_CLAIMED, reduction="sum")
                 for i in fields
             ]
-            losses.append(torch.stack(sums).sum() / told)
-        read = torch.stack(losses).mean()
+            losses.append(torch.stack(sums).sum() / told.clamp(min=1))
+        read = torch.stack(losses).sum() / asked.clamp(min=1)
         if not self.part_weight:
             return {"loss": read}
         parts = F.cross_entropy(
