@@ -50,10 +50,10 @@ FLOORS = {
     "training": {
         10: ["__main__"],
         9: ["commands", "finetune_command"],
-        8: ["export", "options", "finetune_export"],
+        8: ["export", "options", "finetune_export", "evaluation"],
         7: ["model_card", "finetune_scores", "finetune_recipes"],
         6: ["recipes", "estimate", "finetune", "class_pictures"],
-        5: ["recogniser", "vae", "clip", "unet", "evaluation", "watch", "finetune_batches"],
+        5: ["recogniser", "vae", "clip", "unet", "watch", "finetune_batches"],
         4: ["data", "loop"],
         3: ["loss_scale"],
         2: ["claims", "clip_objective", "parts", "bases", "processes"],
@@ -74,6 +74,7 @@ TOP_LEVEL = {
 TESTED_ELSEWHERE = {
     "training/scenes/*.py": "parts of a scene: test_render, test_scene and test_caption draw and tell all",
     "training/evaluation/answers.py": "test_report",
+    "training/evaluation/checks.py": "test_report",
     "training/evaluation/results.py": "test_report",
     "training/evaluation/task_scores.py": "test_report",
     "training/estimate.py": "test_commands, as --dry-run",

@@ -3,6 +3,7 @@
 Knows nothing of arguments' spelling (`__main__.py`) or of losses (each run's own file).
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ldm_pipeline.folder import bundled_folder
+from ldm_pipeline.folder import MODELS, bundled_folder
 from training import clip as clip_run
 from training import recogniser as recogniser_run
 from training import text_record
 from training import unet as unet_run
 from training import vae as vae_run
 from training.data.postcard_shards import write_postcard_shards
+from training.data.postcards import PostcardConfig
 from training.estimate import (
     estimate_clip,
     estimate_recogniser,
@@ -48,11 +50,15 @@ from training.options import (
 )
 from training.parts import LEGS, Parts, keep_parts, load_parts, load_text_encoder
 from training.pictures import picture_array, picture_tensor
+from training.recipes import RECIPES, Recipe
+from training.settings import adjusted
 from training.tokenizer import read_tokenizer
 from training.watch import watch
 
 STATISTICS_PICTURES = 5_120
 """Pictures over which the latents' mean and standard deviation are taken."""
+OF_SCENES = ("scene_seed=", "pictures=", "world.")
+"""How settings begin that decide which pictures a leg was trained on."""
 RECONSTRUCTED_PICTURES = 256
 """Held-out pictures that a VAE is scored on."""
 
@@ -250,12 +256,26 @@ def export(options: Options) -> None:
 
 
 def evaluate(options: Options) -> None:
+    from training.evaluation.checks import Checks
     from training.evaluation.report import evaluate_folder
 
     recipe = chosen_recipe(options)
     out = options.out or runs_folder(options) / "report"
-    judge = chosen_judge(options)
-    print(f"judge: {judge}")
+    judge, second_judge = chosen_judge(options), chosen_second_judge(options)
+    print(f"judge: {judge}, second judge: {second_judge or 'none'}")
+    checks = Checks(
+        second_judge=second_judge,
+        exam=options.exam,
+        judged_world=recipe.judged_world,
+        distances=options.distances,
+        copying=options.copying,
+        training=training_sets(options.model, recipe),
+        held_out=PostcardConfig(
+            world=recipe.world, seed=HELD_OUT_SEED, count=recipe.held_out_pictures, size=recipe.size
+        ),
+        diversity=options.diversity,
+        curves=options.curves,
+    )
     report = evaluate_folder(
         options.model,
         world=recipe.world,
@@ -266,9 +286,12 @@ def evaluate(options: Options) -> None:
         prompts=options.prompts,
         pairs=options.pairs,
         tasks=options.tasks,
+        checks=checks,
     )
     if (options.model / LEGS).is_file():
         adopt_report(recipe, options.model, out, name=options.model.resolve().name)
+    if report.tasks:
+        print(f"{report.readme_table()}\n")
     print(f"{report.score_table()}\n{out / 'report.md'} has the rest.")
 
 
@@ -276,6 +299,29 @@ def chosen_judge(options: Options) -> Path:
     """The judge that is named, or that the recipe's runs have trained, or, with neither, the bundled one."""
     own = runs_folder(options) / "judge" / "final"
     return options.judge or (own if own.is_dir() else bundled_folder("judge"))
+
+
+def chosen_second_judge(options: Options) -> Path | None:
+    """The second judge that is named, or trained, or bundled; None without any, or if it is not wanted."""
+    if options.no_second_judge:
+        return None
+    own, bundled = runs_folder(options) / "second_judge" / "final", MODELS / "second_judge"
+    return options.second_judge or next((folder for folder in (own, bundled) if folder.is_dir()), None)
+
+
+def training_sets(model: Path, recipe: Recipe) -> tuple[PostcardConfig, ...]:
+    """The pictures that the legs of `model` were trained on, at the recipe's size; without legs its own."""
+    legs = json.loads((model / LEGS).read_text()) if (model / LEGS).is_file() else []
+    told = [
+        adjusted(RECIPES[leg["recipe"]], [text for text in leg["settings"] if text.startswith(OF_SCENES)])
+        for leg in legs
+        if leg["recipe"] in RECIPES
+    ]
+    sets = [
+        PostcardConfig(world=one.world, seed=one.scene_seed, count=one.pictures, size=recipe.size)
+        for one in told or [recipe]
+    ]
+    return tuple(dict.fromkeys(sets))
 
 
 def card(options: Options) -> None:
