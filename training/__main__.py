@@ -95,11 +95,30 @@ def build_parser() -> OneLineParser:
                 type=Path,
                 help="folder of the judge (default: the runs' own, else the bundled one)",
             )
+            part.add_argument(
+                "--second-judge",
+                type=Path,
+                help="folder of another judge (default: the runs' own, else a bundled one, else none)",
+            )
+            part.add_argument("--no-second-judge", action="store_true", help="one judge is enough")
             part.add_argument("--out", type=Path, help="folder for report.json and grids")
             part.add_argument("--prompts", type=int, default=64, help="number of fresh prompts")
             part.add_argument("--tasks", type=int, default=64, help="prompts of each of the eight tasks")
             part.add_argument(
                 "--pairs", type=int, default=256, help="pairs with and without the negative prompt"
+            )
+            part.add_argument(
+                "--exam", type=int, default=2_000, help="real renders to examine the judge on; 0: none"
+            )
+            part.add_argument(
+                "--distances", type=int, default=1_000, help="most pictures to compare with renders (KID)"
+            )
+            part.add_argument(
+                "--copying", type=int, default=2_000, help="training pictures to search for copies"
+            )
+            part.add_argument("--diversity", type=int, default=32, help="prompts whose seeds are compared")
+            part.add_argument(
+                "--curves", action="store_true", help="scores by guidance scale and by number of steps, too"
             )
     return parser
 

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ldm_pipeline.folder import bundled_folder
 from training import clip as clip_run
 from training import recogniser as recogniser_run
 from training import text_record
@@ -27,11 +26,12 @@ from training.estimate import (
     estimate_unet,
     estimate_vae,
 )
+from training.evaluate_command import audit, evaluate
 from training.export import export_judge, export_pipeline, part_facts
 from training.folders import deliver
 from training.logbook import Logbook
 from training.loop import Progress
-from training.model_card import adopt_report, write_model_card
+from training.model_card import write_model_card
 from training.options import (
     HELD_OUT_SEED,
     Options,
@@ -247,54 +247,6 @@ def export(options: Options) -> None:
     print(export_pipeline(recipe, options.runs, out=options.out, notes=options.note))
     if options.judge_out:
         print(export_judge(recipe, options.runs, out=options.judge_out))
-
-
-def evaluate(options: Options) -> None:
-    from training.evaluation.report import evaluate_folder
-
-    recipe = chosen_recipe(options)
-    out = options.out or runs_folder(options) / "report"
-    judge = chosen_judge(options)
-    print(f"judge: {judge}")
-    report = evaluate_folder(
-        options.model,
-        world=recipe.world,
-        size=recipe.size,
-        recipe=recipe.name,
-        judge_folder=judge,
-        out=out,
-        prompts=options.prompts,
-        pairs=options.pairs,
-        tasks=options.tasks,
-    )
-    if (options.model / LEGS).is_file():
-        adopt_report(recipe, options.model, out, name=options.model.resolve().name)
-    print(f"{report.score_table()}\n{out / 'report.md'} has the rest.")
-
-
-def audit(options: Options) -> None:
-    from training.evaluation.audit import audit_folder
-
-    recipe = chosen_recipe(options)
-    out = options.out or runs_folder(options) / "audit"
-    report = audit_folder(
-        options.model,
-        world=recipe.world,
-        size=recipe.size,
-        recipe=recipe.name,
-        judge_folder=chosen_judge(options),
-        out=out,
-        prompts=options.prompts,
-        seeds_per_prompt=options.seeds,
-        cells=tuple(options.cell),
-    )
-    print(f"{report.summary()}\n{out / 'audit.md'} has the rest.")
-
-
-def chosen_judge(options: Options) -> Path:
-    """The judge that is named, or that the recipe's runs have trained, or, with neither, the bundled one."""
-    own = runs_folder(options) / "judge" / "final"
-    return options.judge or (own if own.is_dir() else bundled_folder("judge"))
 
 
 def card(options: Options) -> None:

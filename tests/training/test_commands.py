@@ -16,10 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ldm_pipeline import bundled_folder
-from training import commands
+from training import commands, evaluate_command
 from training.__main__ import build_parser, main
 from training.checkpoint import load_latest
 from training.options import accelerator_of
+from training.recipes import SMOKE
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -95,13 +96,44 @@ def test_a_warm_leg_takes_its_text_encoder_from_a_run_of_its_own(smoke_runs: Pat
 def test_the_judge_is_the_one_named_or_trained_or_the_bundled_one(tmp_path: Path):
     def chosen(*words: str) -> Path:
         given = ["evaluate", "model", "--recipe", "smoke", "--runs", str(tmp_path), *words]
-        return commands.chosen_judge(build_parser().parse_args(given))
+        return evaluate_command.chosen_judge(build_parser().parse_args(given))
 
     assert chosen("--judge", "other") == Path("other")
     assert chosen() == bundled_folder("judge")
     trained = tmp_path / "smoke" / "judge" / "final"
     trained.mkdir(parents=True)
     assert chosen() == trained and chosen("--judge", "other") == Path("other")
+
+
+def test_the_second_judge_is_the_one_named_or_trained_or_bundled_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(evaluate_command, "MODELS", tmp_path / "models")
+
+    def chosen(*words: str) -> Path | None:
+        given = ["evaluate", "model", "--recipe", "smoke", "--runs", str(tmp_path), *words]
+        return evaluate_command.chosen_second_judge(build_parser().parse_args(given))
+
+    assert chosen() is None and chosen("--second-judge", "other") == Path("other")
+    bundled, trained = tmp_path / "models" / "second_judge", tmp_path / "smoke" / "second_judge" / "final"
+    bundled.mkdir(parents=True)
+    assert chosen() == bundled
+    trained.mkdir(parents=True)
+    assert chosen() == trained and chosen("--no-second-judge") is None
+
+
+def test_the_training_pictures_are_those_of_every_leg(tmp_path: Path):
+    legs = [
+        {"recipe": "smoke", "settings": []},
+        {"recipe": "smoke", "settings": ["scene_seed=101", "pictures=64", "unet.was_once_called=7"]},
+        {"recipe": "smoke", "settings": ["scene_seed=101", "pictures=64"]},
+    ]
+    plain = [(1, SMOKE.pictures)]
+    assert [(one.seed, one.count) for one in evaluate_command.training_sets(tmp_path, SMOKE)] == plain
+    (tmp_path / "training_legs.json").write_text(json.dumps(legs))
+    sets = evaluate_command.training_sets(tmp_path, SMOKE)
+    assert [(one.seed, one.count) for one in sets] == [*plain, (101, 64)]
+    assert {(one.size, one.world) for one in sets} == {(SMOKE.size, SMOKE.world)}
 
 
 @pytest.mark.parametrize("part", ["recogniser", "judge", "second_judge", "vae", "clip", "unet"])

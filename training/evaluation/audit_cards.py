@@ -25,7 +25,7 @@ from training.scenes.render import render
 from training.scenes.scene import Scene, sample_scene
 from training.scenes.world import World
 
-CARD_SEED, RECORD_SEED = 20, 21
+CARD_SEED, RECORD_SEED = 24, 25
 """Streams of scenes, of prompts and of records alone; no training and no other evaluation draws from them."""
 CAPTION_SEED = 0
 SCENES_PER_CARD = 500

@@ -19,6 +19,12 @@ from training.scenes.world import WATER_CITIES, World
 
 PROMPT_SEED, UMBRELLA_SEED = 3, 4
 """Streams of scenes; training draws from 1, validation from 2."""
+TUNING_SEED = 5
+"""Stream of the prompts on which settings may be chosen: no score is taken on it."""
+EXAM_SEED, LIKE_SEED = 20, 21
+"""Streams of the judge's own exam, and of scenes that hold the same claims as a prompt."""
+OTHER_SCENES = 30
+"""Added to the number of a stream of prompts: other scenes of their kind, to compare renders with renders."""
 SCENES_PER_PROMPT = 200
 """How many scenes to look through for one prompt before the world counts as too poor."""
 
@@ -43,9 +49,11 @@ class BenchPrompt:
         return any(seen) if any(seen) or not seen else None
 
 
-def fresh_prompts(world: World, *, size: int, count: int) -> list[BenchPrompt]:
+def fresh_prompts(world: World, *, size: int, count: int, stream: int = PROMPT_SEED) -> list[BenchPrompt]:
     """`count` prompts that state city, weather, time and a thing with color, count and side, all to be seen.
 
+    Args:
+        stream: of scenes, from which they are taken.
     Raises:
         ValueError: scenes of `world` hardly ever show a whole group of things.
     """
@@ -54,7 +62,7 @@ def fresh_prompts(world: World, *, size: int, count: int) -> list[BenchPrompt]:
     def names_thing(scene: Scene) -> bool:
         return any(group.named for group in scene.groups)
 
-    for scene, sight, image in renders(PROMPT_SEED, world, names_thing, size=size, count=count):
+    for scene, sight, image in renders(stream, world, names_thing, size=size, count=count):
         groups = [group for group in scene.groups if group.named and wholly_seen(group, sight)]
         if not groups or not sight.weather_seen:
             continue
@@ -139,12 +147,13 @@ def renders(
     for index in tqdm(range(SCENES_PER_PROMPT * count), unit="scene", desc="looking for scenes", leave=False):
         scene = sample_scene(seed, index, world)
         if fits(scene):
-            rendering = render(scene, size)
-            yield (
-                scene,
-                sight_from(rendering.visibility, weather_seen=rendering.weather_seen),
-                rendering.image,
-            )
+            yield scene, *seen(scene, size)
+
+
+def seen(scene: Scene, size: int) -> tuple[Sight, NDArray[np.uint8]]:
+    """What can be seen of a scene, and its render."""
+    rendering = render(scene, size)
+    return sight_from(rendering.visibility, weather_seen=rendering.weather_seen), rendering.image
 
 
 def wholly_seen(group: Group, sight: Sight) -> bool:

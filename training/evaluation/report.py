@@ -18,22 +18,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from ldm_pipeline.folder import model_hash
+from ldm_pipeline.folder import component_files, model_hash
 from ldm_pipeline.judge import WEIGHTS, Reading, Recogniser
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 from ldm_pipeline.statistics import Share, clustered_share, paired, share
+from training.claims import FIELDS
 from training.evaluation import answers, sheets
 from training.evaluation.answers import Answers, Pictures, confirmed, score_columns
+from training.evaluation.checks import Checks, check
 from training.evaluation.prompts import BenchPrompt, fresh_prompts, sham_word, umbrella_prompts
 from training.evaluation.results import Change, Report, UmbrellaReport
-from training.evaluation.task_scores import score_tasks
+from training.evaluation.second_judge import SecondJudge, compare_judges
+from training.evaluation.task_scores import TaskScores, score_tasks
 from training.scenes.world import World
 
 SEED_STEP = 1_000
 """Picture k of prompt i has seed 1000 i + k."""
 PAIRS_FIRST_SEED = 10_000_000
 """Pair i has this seed + i, without and with the negative prompt."""
-SHEET_PICTURES, SHEET_PAIRS = 64, 8
+SHEET_PICTURES, SHEET_PAIRS, SHEET_TASKS = 64, 8, 8
+"""Pictures on the sheets: of the fresh prompts, pairs with and without the negative prompt, of each task."""
 NEGATIVE = "umbrella"
 
 
@@ -49,6 +53,7 @@ def evaluate_folder(
     pairs: int = 256,
     tasks: int = 64,
     seeds_per_prompt: int = 4,
+    checks: Checks | None = None,
 ) -> Report:
     """Score a pipeline folder; write `report.json`, `report.md` and contact sheets (PNG and WebP) to `out`.
 
@@ -61,6 +66,7 @@ def evaluate_folder(
         pairs: Rainy prompts drawn without and with `negative_prompt="umbrella"`; 0 leaves them out.
         tasks: Prompts of each of the eight tasks, at least 2; 0 leaves them out.
         seeds_per_prompt: 1 to 1000.
+        checks: What else is measured; None: nothing else.
 
     Raises:
         ValueError: an argument out of range, or a world without what the prompts need.
@@ -77,11 +83,18 @@ def evaluate_folder(
         raise FileNotFoundError(
             f"{model}: no model_index.json of a pipeline there; export one or name its folder."
         )
+    checks = checks or Checks(judged_world=world)
     judge = Recogniser.load(judge_folder)
+    second_judge = Recogniser.load(checks.second_judge) if checks.second_judge else None
+    for folder, network in ((judge_folder, judge), (checks.second_judge, second_judge)):
+        if network is not None:
+            _check_questions(network, world, name=str(folder))
     pipe = LatentDiffusionPipeline.from_pretrained(model)
     if torch.cuda.is_available():
         pipe.to("cuda")
-        judge.to("cuda")
+        for network in (judge, second_judge):
+            if network is not None:
+                network.to("cuda")
     out.mkdir(parents=True, exist_ok=True)
 
     bench = fresh_prompts(world, size=size, count=prompts)
@@ -93,7 +106,10 @@ def evaluate_folder(
     variants = draw_variants(pipe, rainy, world=world, size=size)
     seconds = time.perf_counter() - started
 
-    by_task = score_tasks(pipe, judge, world, size=size, count=tasks, seeds_per_prompt=seeds_per_prompt)
+    by_task = score_tasks(
+        pipe, judge, world,
+        second_judge=second_judge, size=size, count=tasks, seeds_per_prompt=seeds_per_prompt,
+    )  # fmt: skip
     renders = np.stack([prompt.image for prompt in bench])
     read = {
         "renders": answers.read(judge, renders),
@@ -108,17 +124,26 @@ def evaluate_folder(
         on_renders = answers.read(judge, np.stack([prompt.image for prompt in rainy]))
         umbrella = umbrella_report(rainy, judged, variants, on_renders=on_renders, sham_words=words)
         umbrella_cases = _umbrella_cases(rainy, judged, words)
+    second = None
+    if second_judge is not None:
+        readings = {
+            "model": answers.read(second_judge, pictures),
+            "renders": answers.read(second_judge, renders),
+        }
+        second = second_report(bench, read, readings, by_task)
+    checked = check(checks, pipe, judge, world, size=size, bench=bench, drawn=pictures, tasks=by_task)
     mine = scored["model"]
     report = Report(
         model=model.resolve().name,
         model_hash=model_hash(model),
-        judge_hash=hashlib.sha256((judge_folder / WEIGHTS).read_bytes()).hexdigest(),
+        judge_hash=_judge_hash(judge_folder),
         recipe=recipe,
         command=f"python -m training evaluate {model.resolve().name} --recipe {recipe or 'NAME'}"
-        f" --prompts {prompts} --pairs {pairs} --tasks {tasks}",
+        f" --prompts {prompts} --pairs {pairs} --tasks {tasks}{_words(checks)}",
         date=date.today().isoformat(),
         machine=machine(),
         seconds_per_picture=round(seconds / (len(texts) + sum(map(len, variants.values()))), 3),
+        megabytes=_megabytes(model, judge_folder, checks.second_judge),
         size=size,
         prompts=prompts,
         seeds_per_prompt=seeds_per_prompt,
@@ -132,6 +157,9 @@ def evaluate_folder(
         city_by_city=_by([str(prompt.claims.city) for prompt in bench], mine, "city"),
         tasks={task.name: task.shares for task in by_task},
         umbrella=umbrella,
+        second_judge_hash=None if checks.second_judge is None else _judge_hash(checks.second_judge),
+        second_judge=second,
+        **vars(checked),
         cases=_cases(bench, seeds, mine),
         umbrella_cases=umbrella_cases,
         task_cases=[case for task in by_task for case in task.cases],
@@ -140,8 +168,9 @@ def evaluate_folder(
     (out / "report.md").write_text(report.to_markdown(), encoding="utf-8")
     _save_sheets(out, bench, pictures[::seeds_per_prompt], renders, rainy, variants)
     if by_task:
-        texts, drawn = zip(*(one for task in by_task for one in task.shown), strict=True)
-        sheets.save_sheet(sheets.captioned_sheet(np.stack(drawn), texts), out / "tasks.png")
+        texts = [text for task in by_task for text in task.texts[:SHEET_TASKS]]
+        drawn = np.concatenate([task.first_seeds[:SHEET_TASKS] for task in by_task])
+        sheets.save_sheet(sheets.captioned_sheet(drawn, texts), out / "tasks.png")
     return report
 
 
@@ -161,6 +190,22 @@ def draw_variants(
         name: answers.draw(pipe, texts, seeds, negatives=words, size=size, title=f"rain, {name}")
         for name, words in negatives.items()
     }
+
+
+def second_report(
+    bench: Sequence[BenchPrompt],
+    first: dict[str, Reading],
+    second: dict[str, Reading],
+    tasks: Sequence[TaskScores],
+) -> SecondJudge:
+    """Both judges' readings of "model" and "renders", compared."""
+    claims = [prompt.claims for prompt in bench]
+    seeds = len(first["model"].classes) // len(bench)
+    return SecondJudge(
+        questions=compare_judges(first["model"], second["model"], claims, seeds_per_prompt=seeds),
+        questions_on_renders=compare_judges(first["renders"], second["renders"], claims),
+        tasks={task.name: task.second for task in tasks if task.second is not None},
+    )
 
 
 def umbrella_report(
@@ -212,6 +257,33 @@ def machine() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{cores} CPU cores ({names[0] if names else platform.processor() or platform.machine()})"
+
+
+def _check_questions(judge: Recogniser, world: World, *, name: str) -> None:
+    """Raises ValueError if the judge lacks a field that prompts of the world ask for."""
+    own = {field for field, _ in judge.config.fields}
+    asked = [field for field, _ in FIELDS if "." not in field or field.partition(".")[0] in world.kinds]
+    lacking = [field for field in asked if field not in own and field != "style"]
+    if lacking:
+        raise ValueError(f"judge {name}: does not answer {', '.join(lacking)}; train one on this world.")
+
+
+def _judge_hash(folder: Path) -> str:
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def _megabytes(model: Path, judge: Path, second_judge: Path | None) -> dict[str, float]:
+    files = {"model": component_files(model), "judge": [judge / WEIGHTS]}
+    if second_judge is not None:
+        files["second judge"] = [second_judge / WEIGHTS]
+    return {name: round(sum(file.stat().st_size for file in own) / 1e6, 3) for name, own in files.items()}
+
+
+def _words(checks: Checks) -> str:
+    """The words of the command line that ask for these checks."""
+    numbers = ("exam", "distances", "copying", "diversity")
+    told = "".join(f" --{name} {getattr(checks, name)}" for name in numbers)
+    return told + (" --curves" if checks.curves else "")
 
 
 def _shares(column: list[Answers]) -> dict[str, Share]:

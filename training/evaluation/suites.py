@@ -7,7 +7,14 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from training.evaluation.prompts import BenchPrompt, complete, prompt_of, renders, wholly_seen
+from training.evaluation.prompts import (
+    OTHER_SCENES,
+    BenchPrompt,
+    complete,
+    prompt_of,
+    renders,
+    wholly_seen,
+)
 from training.scenes.claims import Claims, GarmentClaim, GroupClaim, Sight
 from training.scenes.scene import Group, Scene
 from training.scenes.world import (
@@ -22,11 +29,14 @@ Asks = Callable[[Scene, Sight, random.Random], Claims | None]
 """What a task asks for of a scene, or None where the scene has it not, or not to be seen."""
 
 
-def suite_prompts(name: str, world: World, *, size: int, count: int) -> list[BenchPrompt]:
+def suite_prompts(
+    name: str, world: World, *, size: int, count: int, others: bool = False
+) -> list[BenchPrompt]:
     """`count` prompts of a task; more of them only add to the list.
 
     Args:
         name: one of `SUITES`.
+        others: prompts of the same kind from another stream of scenes, which no score is taken on.
     Raises:
         ValueError: an unknown task, or scenes of `world` hardly ever show what it asks for.
     """
@@ -41,7 +51,8 @@ def suite_prompts(name: str, world: World, *, size: int, count: int) -> list[Ben
         """By the record alone, so that no picture is drawn in vain."""
         return asks(scene, Sight.everything(scene), _draws(name, scene)) is not None
 
-    for scene, sight, image in renders(SUITE_SEEDS[name], world, might, size=size, count=count):
+    stream = SUITE_SEEDS[name] + (OTHER_SCENES if others else 0)
+    for scene, sight, image in renders(stream, world, might, size=size, count=count):
         claims = asks(scene, sight, _draws(name, scene))
         if claims is None:
             continue

@@ -7,21 +7,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ldm_pipeline.judge import Recogniser
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 from ldm_pipeline.statistics import Share, clustered_share
 from training.evaluation import answers
+from training.evaluation.answers import Pictures
 from training.evaluation.prompts import BenchPrompt
+from training.evaluation.second_judge import Agreement, compare_judges
 from training.evaluation.suites import SUITES, suite_prompts
 from training.scenes.world import World
 
 FIRST_SEED, TASK_SEEDS, PROMPT_SEEDS = 20_000_000, 1_000_000, 1_000
 """Picture k of prompt i of task t has the seed 20,000,000 + 1,000,000 t + 1000 i + k."""
-SHOWN = 8
-"""Pictures of each task on the contact sheet, the first seed of its first prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +32,14 @@ class TaskScores:
     """Column -> prompts whose every claim the judge confirms."""
     cases: list[dict[str, Any]]
     """Each prompt with its scene, claims, seeds and the model's answers."""
-    shown: list[tuple[str, NDArray[np.uint8]]]
-    """(prompt, picture)."""
+    texts: list[str]
+    """The prompts."""
+    first_seeds: Pictures
+    """The model's picture of the first seed of each prompt."""
+    renders: Pictures
+    """The real render of each prompt."""
+    second: Agreement | None
+    """With the second judge, on everything that the model's pictures were asked for."""
 
 
 def score_tasks(
@@ -42,6 +47,7 @@ def score_tasks(
     judge: Recogniser,
     world: World,
     *,
+    second_judge: Recogniser | None = None,
     size: int,
     count: int,
     seeds_per_prompt: int,
@@ -57,31 +63,37 @@ def score_tasks(
         except ValueError as error:
             tqdm.write(f"task {name!r} is left out: {error}")
             continue
-        scores.append(_score(pipe, judge, name, prompts, size=size, seeds_per_prompt=seeds_per_prompt))
+        scores.append(_score(pipe, (judge, second_judge), name, prompts, size=size, seeds=seeds_per_prompt))
     return scores
 
 
 def _score(
     pipe: LatentDiffusionPipeline,
-    judge: Recogniser,
+    judges: tuple[Recogniser, Recogniser | None],
     name: str,
     prompts: list[BenchPrompt],
     *,
     size: int,
-    seeds_per_prompt: int,
+    seeds: int,
 ) -> TaskScores:
+    judge, second_judge = judges
     count = len(prompts)
     first = FIRST_SEED + TASK_SEEDS * tuple(SUITES).index(name)
-    seeds = [[first + PROMPT_SEEDS * i + k for k in range(seeds_per_prompt)] for i in range(count)]
-    texts = [prompt.text for prompt in prompts for _ in range(seeds_per_prompt)]
-    pictures = answers.draw(pipe, texts, sum(seeds, []), size=size, title=name)
+    numbers = [[first + PROMPT_SEEDS * i + k for k in range(seeds)] for i in range(count)]
+    texts = [prompt.text for prompt in prompts for _ in range(seeds)]
+    pictures = answers.draw(pipe, texts, sum(numbers, []), size=size, title=name)
     renders = np.stack([prompt.image for prompt in prompts])
     read = {
         "renders": answers.read(judge, renders),
         "round_trip": answers.read(judge, answers.round_trip(pipe, renders)),
         "model": answers.read(judge, pictures),
     }
-    columns = answers.score_columns(prompts, read, seeds_per_prompt=seeds_per_prompt)
+    columns = answers.score_columns(prompts, read, seeds_per_prompt=seeds)
+    second = None
+    if second_judge is not None:
+        claims = [prompt.claims for prompt in prompts]
+        reading = answers.read(second_judge, pictures)
+        second = compare_judges(read["model"], reading, claims, seeds_per_prompt=seeds)["all"]
     return TaskScores(
         name=name,
         shares={
@@ -97,7 +109,10 @@ def _score(
                 "seeds": own,
                 "right": [row["all"] for row in rows],
             }
-            for prompt, own, rows in zip(prompts, seeds, columns["model"], strict=True)
+            for prompt, own, rows in zip(prompts, numbers, columns["model"], strict=True)
         ],
-        shown=list(zip(texts, pictures, strict=True))[::seeds_per_prompt][:SHOWN],
+        texts=texts[::seeds],
+        first_seeds=pictures[::seeds],
+        renders=renders,
+        second=second,
     )

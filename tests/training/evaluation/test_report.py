@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 
 from ldm_pipeline.judge import Reading, Recogniser, RecogniserConfig
+from ldm_pipeline.statistics import Paired, Share
 from tests.tiny import randomize, write_folder
 from training.claims import FIELDS, encode_claims
+from training.data.postcards import PostcardConfig
 from training.evaluation.answers import TASKS, confirmed
+from training.evaluation.checks import Checks
 from training.evaluation.report import evaluate_folder, machine
-from training.evaluation.results import COLUMNS, QUESTIONS, Report
+from training.evaluation.results import COLUMNS, QUESTIONS, SUITE_WORDS, TARGETS, Report
 from training.evaluation.suites import SUITES
 from training.scenes.claims import Claims, GarmentClaim, GroupClaim
 from training.scenes.world import FLAT_WORLD
@@ -33,18 +36,33 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_folder(root / "model"), root / "judge"
 
 
-def evaluated(folders: tuple[Path, Path], out: Path, *, pairs: int = 2) -> Report:
+TRAINING = PostcardConfig(world=WORLD, seed=1, count=4, size=64)
+
+
+def evaluated(
+    folders: tuple[Path, Path], out: Path, *, pairs: int = 2, checks: Checks | None = None
+) -> Report:
     model, judge = folders
     return evaluate_folder(
         model, world=WORLD, size=64, judge_folder=judge, out=out, recipe="tiny", prompts=2, pairs=pairs,
-        tasks=2, seeds_per_prompt=2,
+        tasks=2, seeds_per_prompt=2, checks=checks,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def done(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     out = tmp_path_factory.mktemp("report")
-    return evaluated(folders, out), out
+    checks = Checks(
+        second_judge=folders[1],
+        exam=3,
+        judged_world=replace(WORLD, styles=("flat", "ink")),
+        distances=50,
+        copying=3,
+        training=(TRAINING,),
+        held_out=replace(TRAINING, seed=2),
+        diversity=2,
+    )
+    return evaluated(folders, out, checks=checks), out
 
 
 def test_every_column_scores_every_question_of_every_picture(done):
@@ -59,7 +77,7 @@ def test_every_column_scores_every_question_of_every_picture(done):
 def test_the_json_holds_counts_intervals_and_what_repeats_them(done):
     report, out = done
     told = json.loads((out / "report.json").read_text())
-    assert told["format"] == 2
+    assert told["format"] == 3
     assert (told["recipe"], told["prompts"], told["size"]) == ("tiny", 2, 64)
     assert told["machine"] == machine()
     assert len(told["model_hash"]) == len(told["judge_hash"]) == 64
@@ -104,7 +122,90 @@ def test_the_scores_are_a_function_of_model_judge_and_settings(done, folders, tm
     assert again.columns == first.columns
     assert again.cases == first.cases
     assert again.umbrella is None
+    assert again.second_judge is again.exam is again.distances is again.copying is again.diversity is None
+    assert "No second judge: every score above is one network's word." in (tmp_path / "report.md").read_text()
     assert not (tmp_path / "umbrella_pairs.png").exists()
+
+
+def test_every_check_stands_in_the_json_and_on_the_page(done):
+    report, out = done
+    told, page = json.loads((out / "report.json").read_text()), (out / "report.md").read_text()
+    assert told["command"].endswith("--tasks 2 --exam 3 --distances 50 --copying 3 --diversity 2")
+    assert told["second_judge_hash"] == told["judge_hash"]
+    of_all = told["second_judge"]["questions"]["all"]
+    assert of_all["verdicts"]["right"] == of_all["answers"]["right"] == 0, "a judge beside itself"
+    assert set(told["second_judge"]["tasks"]) == set(report.tasks)
+    assert told["exam"]["renders"] == 3 and set(told["exam"]["confusions"]) >= {"city", "weather", "color"}
+    assert told["distances"]["pictures"] <= 2 + 2 * len(report.tasks)
+    assert set(told["distances"]["kid"]) == {"model", "round_trip", "others"}
+    assert (told["copying"]["searched"], told["copying"]["training"]) == (3, 4)
+    assert told["copying"]["pictures"] == told["copying"]["nearer"]["asked"] == 2 + 2 * len(report.tasks)
+    assert told["diversity"]["seeds"] == 2 and told["diversity"]["model"]["pixels"]["mean"] > 0
+    assert told["curves"] is None
+    for title in (
+        "Second judge",
+        "The judge's own exam",
+        "Distance from real renders",
+        "Copying",
+        "Diversity",
+    ):
+        assert page.count(f"\n## {title}\n") == 1
+    assert "## Guidance and steps" not in page
+    assert f"Judge {report.judge_hash[:12]}, the first once more." in page
+    assert "another network" in replace(report, second_judge_hash="f" * 64).to_markdown()
+
+
+def test_the_sizes_are_those_of_the_weights(done, folders):
+    report, _ = done
+    model, judge = folders
+    files = [file for file in model.rglob("*") if file.is_file() and file.parent != model]
+    assert report.megabytes["model"] == round(sum(file.stat().st_size for file in files) / 1e6, 3)
+    assert report.megabytes["judge"] == report.megabytes["second judge"] > 0
+    assert f"model {report.megabytes['model']:.2f} MB" in report.to_markdown()
+
+
+def test_the_table_for_the_readme_sets_every_task_beside_its_target(done):
+    report, _ = done
+    lines = report.readme_table().splitlines()
+    assert lines[0] == "| asked | real renders | VAE round trip | model | shuffled captions | target |"
+    for task in report.tasks:
+        (line,) = (line for line in lines if line.startswith(f"| {SUITE_WORDS[task]} |"))
+        assert f"| {100 * TARGETS[task]:.0f}, not met |" in line, "random weights meet none"
+    perfect = Share(4, 4)
+    tasks = {name: dict.fromkeys(COLUMNS, perfect) for name in SUITES}
+    change = replace(
+        report.umbrella.negative, umbrella=Paired(1, 9, 0, 0), collateral={"city": Paired(9, 1, 0, 0)}
+    )
+    met = replace(report, tasks=tasks, umbrella=replace(report.umbrella, negative=change)).readme_table()
+    assert met.count(", met |") == len(TARGETS) + 1 and met.count(", not met |") == 1
+    assert (
+        "its rate falls by | - | - | 90.0" in met
+        and "(city) | - | - | 10.0 | - | at most 3, not met |" in met
+    )
+    assert met.splitlines()[-3].endswith("| - |"), "no target for pairs never seen"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"exam": -1}, "exam=-1: must be 0, which leaves it out, or at least 1"),
+        ({"distances": 2}, "distances=2: must be 0, which leaves it out, or at least 3"),
+        ({"diversity": 1}, "diversity=1: must be 0"),
+        ({"copying": 5}, "copying=5: needs training and held_out"),
+    ],
+)
+def test_checks_out_of_range_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Checks(judged_world=WORLD, **settings)
+
+
+def test_a_judge_that_lacks_a_question_is_refused_before_anything_is_drawn(folders, tmp_path):
+    fields = tuple(field for field in FIELDS if field[0] != "dog.color")
+    judge = Recogniser(RecogniserConfig(widths=(8, 8), blocks=0, fields=fields))
+    judge.save(tmp_path / "judge")
+    with pytest.raises(ValueError, match=r"judge: does not answer dog\.color; train one"):
+        evaluated((folders[0], tmp_path / "judge"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_a_pipeline_is_refused_before_anything_is_drawn(folders, tmp_path):
