@@ -68,9 +68,12 @@ def estimate_vae(run: VaeRun, recogniser: RecogniserRun) -> None:
     """Print the estimate of a VAE's run; a step of whole pictures costs as much as one of crops."""
     vae = initial_vae(run)
     side = run.crop // VAE_FACTOR
+    noise = torch.zeros(1, run.shape.latent_channels, side, side)
     batch = {
         "pictures": torch.zeros(1, 3, run.crop, run.crop),
-        "noise": torch.zeros(1, run.shape.latent_channels, side, side),
+        "noise": noise,
+        "disturbance": noise,
+        "weights": torch.ones(1, 1, run.crop, run.crop),
     }
     cost = cost_of(VaeObjective(vae, build_recogniser(recogniser), run), batch)
     print_estimate(vae, [Stage(run.fit.total_steps, run.fit.batch_size, cost)], name="vae")

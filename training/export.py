@@ -4,10 +4,11 @@ Knows nothing of training; what it writes opens in `diffusers.StableDiffusionPip
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ def export_pipeline(recipe: Recipe, runs: Path, *, out: Path, notes: Sequence[st
         scheduler=matching_scheduler(recipe.unet.prediction),
     ).to(torch.float16)
     pipe.generation_defaults = replace(recipe.sampling, height=recipe.size, width=recipe.size)
-    leg = leg_facts(recipe, runs / recipe.name, step=step, warm=bool(earlier), text_run=parts.text_run)
+    leg = leg_facts(recipe, runs / recipe.name, step=step, warm=bool(earlier), own_runs=parts.own_runs)
 
     def write(folder: Path) -> None:
         pipe.save_pretrained(folder, safe_serialization=True, max_shard_size=LARGEST_SHARD)
@@ -89,18 +90,23 @@ def _holds_something_else(folder: Path, mark: str) -> bool:
 
 
 def leg_facts(
-    recipe: Recipe, folder: Path, *, step: int, warm: bool, text_run: dict[str, Any] | None = None
+    recipe: Recipe,
+    folder: Path,
+    *,
+    step: int,
+    warm: bool,
+    own_runs: Mapping[str, dict[str, Any]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Steps, hours and held-out scores of each part, and the UNet's learning curve, from the runs' logs.
 
-    A warm leg trains nothing but the UNet, perhaps after a run of the text encoder, and sees no pictures of
-    half size.
+    A warm leg trains nothing but the UNet, perhaps after `own_runs` of VAE and text encoder, and sees no
+    pictures of half size.
     """
     unet_run = run_name(recipe.unet)
     settings = differences(RECIPES[recipe.name], recipe)
     if warm:
         recipe = replace(recipe, unet=replace(recipe.unet, half_size_steps=0))
-    parts: dict[str, dict[str, Any]] = {"text": text_run} if text_run else {}
+    parts: dict[str, dict[str, Any]] = dict(own_runs)
     for part in (unet_run,) if warm else ("recogniser", "vae", "clip", unet_run):
         parts[part] = part_facts(folder / part)
     curve = [

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm_pipeline.folder import model_hash
-from training.parts import LEGS
+from training.parts import LEGS, OWN_RUNS
 from training.recipes import RECIPES, Recipe
 from training.settings import differences
 
@@ -117,9 +117,10 @@ def _prediction(folder: Path) -> str:
 
 
 def _part_rows(recipe: Recipe, folder: Path) -> list[str]:
+    channels = json.loads((folder / "vae" / "config.json").read_text())["latent_channels"]
     descriptions = {
         "unet": f"UNet2DConditionModel {recipe.unet.shape.channels}",
-        "vae": f"AutoencoderKL {recipe.vae.shape.channels}, f8, {recipe.vae.shape.latent_channels} channels",
+        "vae": f"AutoencoderKL {recipe.vae.shape.channels}, f8, {channels} channels",
         "text_encoder": f"CLIPTextModel, width {recipe.clip.width}, {recipe.clip.layers} layers",
     }
     rows: list[str] = []
@@ -152,13 +153,14 @@ def _leg_command(leg: dict[str, Any]) -> list[str]:
     """The command of a leg that started warm; a leg from nothing is the recipe itself."""
     if not leg["warm"]:
         return []
-    (part,) = (name for name in leg["parts"] if name != "text")
+    (part,) = (name for name in leg["parts"] if name not in OWN_RUNS)
+    own = {name: facts["steps"] for name, facts in leg["parts"].items() if name in OWN_RUNS}
     words = f"--recipe {leg['recipe']}" + "".join(f" --set {shlex.quote(text)}" for text in leg["settings"])
-    commands = []
-    if text := leg["parts"].get("text"):
-        commands.append(f"python -m training text {words} --steps {text['steps']} --init-from FOLDER")
+    commands = [
+        f"python -m training {name} {words} --steps {steps} --init-from FOLDER" for name, steps in own.items()
+    ]
     if part != "unet":
         words += f" --prediction {part.removeprefix('unet-')}"
     command = f"python -m training unet {words} --steps {leg['parts'][part]['steps']} --init-from FOLDER"
-    commands.append(command + (f" --text-from runs/{leg['recipe']}/text/final" if text else ""))
+    commands.append(command + "".join(f" --{name}-from runs/{leg['recipe']}/{name}/final" for name in own))
     return ["Warm from the leg before:", "", "```sh", *commands, "```", ""]

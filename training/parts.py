@@ -8,8 +8,10 @@ Knows nothing of how they were trained. A UNet is worth nothing without the VAE 
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,8 +26,8 @@ from training.tokenizer import Bpe, read_tokenizer
 KNOWN_WORDS = "known_words.txt"
 LEGS = "training_legs.json"
 """Beside the weights: every leg that went into a pipeline folder, oldest first."""
-TEXT_RUN = "text_run.json"
-"""Among kept parts: steps, hours and scores of the run that the text encoder came from."""
+OWN_RUNS = {"vae": "vae_run.json", "text": "text_run.json"}
+"""Among kept parts: steps, hours and scores of a warm leg's own run of the VAE and of the text encoder."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ class Parts:
         return path if path.is_file() else None
 
     @property
-    def text_run(self) -> dict[str, Any] | None:
-        """What is known of the run that taught a warm leg's text encoder; None if there was none."""
-        path = self.folder / TEXT_RUN
-        return json.loads(path.read_text()) if path.is_file() else None
+    def own_runs(self) -> dict[str, dict[str, Any]]:
+        """What is known of the runs that taught a warm leg's VAE ("vae") and text encoder ("text")."""
+        paths = {part: self.folder / name for part, name in OWN_RUNS.items()}
+        return {part: json.loads(path.read_text()) for part, path in paths.items() if path.is_file()}
 
 
 def write_known_words(tokenizer: Path, world: World) -> None:
@@ -62,9 +64,12 @@ def keep_parts(
     text_encoder: Path,
     tokenizer: Path,
     legs: Path | None = None,
-    text_run: dict[str, Any] | None = None,
+    own_runs: Mapping[str, dict[str, Any]] = MappingProxyType({}),
 ) -> None:
-    """Copy the parts to `folder`, whole or not at all; where some lie there already, they stay."""
+    """Copy the parts to `folder`, whole or not at all; where some lie there already, they stay.
+
+    `own_runs`: as in `Parts.own_runs`.
+    """
 
     def copy(new: Path) -> None:
         new.mkdir(parents=True)
@@ -72,8 +77,8 @@ def keep_parts(
             shutil.copytree(source, new / name)
         if legs is not None:
             shutil.copy(legs, new / LEGS)
-        if text_run is not None:
-            (new / TEXT_RUN).write_text(json.dumps(text_run, indent=1))
+        for part, facts in own_runs.items():
+            (new / OWN_RUNS[part]).write_text(json.dumps(facts, indent=1))
 
     if not folder.is_dir():
         deliver(folder, copy)

@@ -6,9 +6,10 @@ Knows nothing of captions or diffusion.
 # diffusers exports lazily, which pyright takes for private names.
 # pyright: reportPrivateImportUsage=false
 
+import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,8 +22,10 @@ from ldm_pipeline.judge import Recogniser
 from training.data.cache import content_key
 from training.data.postcards import Postcards
 from training.draws import generator, samples_at
+from training.growth import copy_vae, grows_into
 from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
 from training.networks import VAE_FACTOR, VaeShape, build_vae
+from training.optim import UNSAID
 from training.pictures import picture_tensor
 
 FOLDED_SCALING_FACTOR = 0.18215
@@ -53,43 +56,76 @@ class VaeRun:
     feature_weight: float = 0.15
     """Of the distance of recogniser 1's activations."""
     kl_weight: float = 1e-6
+    thing_weight: float = field(default=1.0, metadata=UNSAID)
+    """Weight of a pixel where things stand, against 1 elsewhere: they cover few pixels, and are looked at."""
+    probe_cells: int = field(default=1, metadata=UNSAID)
+    """The probe reads so many mean colors of a latent cell in each direction, instead of one; at most 8."""
+    latent_noise: float = field(default=0.0, metadata=UNSAID)
+    """Largest standard deviation of noise added to the latents before decoding, in units of theirs, so that
+    a UNet's small errors are decoded into small errors. Drawn evenly from 0 on, for each picture."""
+    anchor_weight: float = field(default=0.0, metadata=UNSAID)
+    """Warm legs: of the mean squared change of scaled latents, in the channels that the start had, so that a
+    UNet that knows them need not start anew."""
+
+    def __post_init__(self) -> None:
+        if self.probe_cells < 1 or VAE_FACTOR % self.probe_cells:
+            raise ValueError(f"probe_cells={self.probe_cells}: choose 1, 2, 4 or {VAE_FACTOR}.")
 
 
 class VaeObjective(nn.Module):
     """L1 + differences + recogniser features + KL (arXiv 1312.6114; arXiv 2112.10752, eq. 25)."""
 
-    def __init__(self, vae: AutoencoderKL, recogniser: Recogniser, run: VaeRun):
+    def __init__(
+        self, vae: AutoencoderKL, recogniser: Recogniser, run: VaeRun, *, start: AutoencoderKL | None = None
+    ):
+        """`start`: the VAE that a warm leg came from, which the anchor holds on to."""
         super().__init__()
         self.vae, self.run = vae, run
         self.recogniser = recogniser.requires_grad_(False)
+        self.start = copy.deepcopy(start).requires_grad_(False) if start and run.anchor_weight else None
+        colors = 3 * run.probe_cells**2
         # torch would draw initial weights, which are overwritten here, from its global random state.
-        self.probe = nn.utils.skip_init(nn.Conv2d, run.shape.latent_channels, 3, 1)
+        self.probe = nn.utils.skip_init(nn.Conv2d, run.shape.latent_channels, colors, 1)
         nn.init.zeros_(self.probe.weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.probe.bias)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        pictures = batch["pictures"]
+        """`pictures` [-1, 1] [n, 3, height, width]; `noise` and `disturbance`, [n, c, height/8, width/8], are
+        added to the latents in units of the posterior's and of the latents' spread; `weights`, [n, 1, height,
+        width], of pixels."""
+        pictures, weights, run = batch["pictures"], batch["weights"], self.run
         posterior = self.vae.encode(pictures).latent_dist  # type: ignore[union-attr]
         latents = posterior.mean + posterior.std * batch["noise"]
-        decoded = self.vae.decode(latents).sample.float()  # type: ignore[union-attr]
-        pixel = F.l1_loss(decoded, pictures)
-        gradient = gradient_distance(decoded, pictures)
-        color = color_distance(decoded, pictures)
-        probe = color_distance(self.probe(latents).float(), F.avg_pool2d(pictures, VAE_FACTOR), cell=1)
-        features = self._feature_distance(decoded, pictures)
+        spread = latents.detach().float().std(dim=(0, 2, 3), keepdim=True)
+        disturbed = latents + spread * batch["disturbance"]
+        decoded = self.vae.decode(disturbed).sample.float()  # type: ignore[union-attr]
+        pixel = weighted_mean((decoded - pictures).abs(), weights)
+        gradient = gradient_distance(decoded, pictures, weights=weights)
+        color = color_distance(decoded, pictures, weights=weights)
+        side = VAE_FACTOR // run.probe_cells
+        read = F.pixel_shuffle(self.probe(latents).float(), run.probe_cells)
+        probe = color_distance(
+            read, F.avg_pool2d(pictures, side), cell=1, weights=F.avg_pool2d(weights, side)
+        )
         kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
-        run = self.run
+        losses = {"pixel": pixel, "gradient": gradient, "color": color, "probe": probe, "kl": kl}
         loss = pixel + run.gradient_weight * gradient + run.color_weight * color
-        loss = loss + run.probe_weight * probe + run.feature_weight * features + run.kl_weight * kl
-        losses = {
-            "pixel": pixel,
-            "gradient": gradient,
-            "color": color,
-            "probe": probe,
-            "features": features,
-            "kl": kl,
-        }
+        loss = loss + run.probe_weight * probe + run.kl_weight * kl
+        if run.feature_weight:
+            losses["features"] = self._feature_distance(decoded, pictures)
+            loss = loss + run.feature_weight * losses["features"]
+        if self.start is not None:
+            losses["anchor"] = self._change(posterior.mean, pictures)
+            loss = loss + run.anchor_weight * losses["anchor"]
         return {"loss": loss, **losses}
+
+    def _change(self, means: Tensor, pictures: Tensor) -> Tensor:
+        """Mean squared difference of scaled latents from those of the start, in the channels it has."""
+        assert self.start is not None
+        with torch.no_grad():
+            before = self.start.encode(pictures).latent_dist.mean.float()  # type: ignore[union-attr]
+        change = means[:, : before.shape[1]].float() - before
+        return (change * FOLDED_SCALING_FACTOR).square().mean()
 
     def _feature_distance(self, decoded: Tensor, pictures: Tensor) -> Tensor:
         """Mean over the first three stages of the L1 distance relative to the activations' own size."""
@@ -100,23 +136,35 @@ class VaeObjective(nn.Module):
         return torch.stack([d.float() for d in distances]).mean()
 
 
-def gradient_distance(first: Tensor, second: Tensor) -> Tensor:
+def weighted_mean(errors: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean of [n, c, h, w], each place weighted by `weights`, [n, 1, h, w], or all alike."""
+    if weights is None:
+        return errors.mean()
+    return (errors * weights).mean() / weights.mean()
+
+
+def gradient_distance(first: Tensor, second: Tensor, *, weights: Tensor | None = None) -> Tensor:
     """L1 distance of neighboring pixels' differences, at full and half resolution."""
     total = first.new_zeros(())
+    error = first - second
     for factor in (1, 2):
-        error = F.avg_pool2d(first - second, factor) if factor > 1 else first - second
-        total = total + (error[..., 1:] - error[..., :-1]).abs().mean()
-        total = total + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+        if factor > 1:
+            error = F.avg_pool2d(error, factor)
+            weights = weights if weights is None else F.avg_pool2d(weights, factor)
+        across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
+        total = total + weighted_mean(across.abs(), weights if weights is None else weights[..., 1:])
+        total = total + weighted_mean(down.abs(), weights if weights is None else weights[..., 1:, :])
     return total / 2
 
 
-def color_distance(first: Tensor, second: Tensor, *, cell: int = 4) -> Tensor:
+def color_distance(first: Tensor, second: Tensor, *, cell: int = 4, weights: Tensor | None = None) -> Tensor:
     """L1 distance of the mean colors of cells: their channels, and the opponent colors red-green,
     blue-yellow."""
     error = F.avg_pool2d(first - second, cell)
-    red, green, blue = error.unbind(dim=1)
-    opponents = (red - green).abs().mean() + (blue - (red + green) / 2).abs().mean()
-    return error.abs().mean() + opponents
+    weights = weights if weights is None else F.avg_pool2d(weights, cell)
+    red, green, blue = error.split(1, dim=1)
+    opponents = (red - green).abs() + (blue - (red + green) / 2).abs()
+    return weighted_mean(error.abs(), weights) + weighted_mean(opponents, weights)
 
 
 def train(
@@ -144,13 +192,33 @@ def train(
         pictures = torch.stack(
             [picture_tensor(i[y : y + side, x : x + side]) for i, (y, x) in zip(images, corners, strict=True)]
         )
-        shape = (rows, run.shape.latent_channels, side // 8, side // 8)
+        shape = (rows, run.shape.latent_channels, side // VAE_FACTOR, side // VAE_FACTOR)
         noise = torch.randn(shape, generator=draws)
-        return {"pictures": pictures.contiguous(memory_format=torch.channels_last), "noise": noise}
+        return {
+            "pictures": pictures.contiguous(memory_format=torch.channels_last),
+            "noise": noise,
+            "disturbance": disturbance(draws, shape),
+            "weights": thing_weights(indices.tolist(), corners, side=side),
+        }
+
+    def disturbance(draws: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+        if not run.latent_noise:
+            return torch.zeros(shape)
+        levels = run.latent_noise * torch.rand(shape[0], 1, 1, 1, generator=draws)
+        return levels * torch.randn(shape, generator=draws)
+
+    def thing_weights(indices: list[int], corners: list[list[int]], *, side: int) -> Tensor:
+        if run.thing_weight == 1:
+            return torch.ones(len(indices), 1, side, side)
+        shares = torch.from_numpy(postcards.thing_shares(indices))
+        pixels = shares.repeat_interleave(VAE_FACTOR, dim=1).repeat_interleave(VAE_FACTOR, dim=2)
+        cut = [p[y : y + side, x : x + side] for p, (y, x) in zip(pixels, corners, strict=True)]
+        return 1 + (run.thing_weight - 1) * torch.stack(cut)[:, None]
 
     vae = initial_vae(run, initial)
+    start = None if initial is None else opened(initial)
     origin = [] if initial is None else [content_key(vae)]
-    objective = VaeObjective(vae, recogniser, run)
+    objective = VaeObjective(vae, recogniser, run, start=start)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     identity = fingerprint("vae", run, content_key(recogniser), postcards.config.key, len(postcards), *origin)
     yield from fit(
@@ -165,27 +233,33 @@ def warm_folder(pipeline: Path) -> Path:
     return pipeline / "vae"
 
 
+def opened(folder: Path) -> AutoencoderKL:
+    """A saved VAE, in fp32."""
+    return AutoencoderKL.from_pretrained(
+        folder, use_safetensors=True, torch_dtype=torch.float32, local_files_only=True
+    )
+
+
 def initial_vae(run: VaeRun, initial: Path | None = None) -> AutoencoderKL:
     """An untrained VAE, a function of `run.seed`, or the weights in the folder `initial`.
+
+    Where these have fewer latent channels than the run's, the others begin as random projections.
 
     Raises:
         ValueError: the weights in the folder have another shape than the run's.
     """
-    if initial is not None:
-        vae = AutoencoderKL.from_pretrained(
-            initial, use_safetensors=True, torch_dtype=torch.float32, local_files_only=True
-        )
-        with torch.device("meta"):
-            wanted = build_vae(run.shape)
-        shapes = [{name: p.shape for name, p in network.named_parameters()} for network in (vae, wanted)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"{initial} has another shape than the recipe's VAE; choose the recipe it was made by."
-            )
-        return vae
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(run.seed, "vae").get_state())
-        return build_vae(run.shape)
+        vae = build_vae(run.shape)
+    if initial is None:
+        return vae
+    old = opened(initial)
+    if not grows_into(old, vae):
+        raise ValueError(
+            f"{initial} has another shape than the recipe's VAE; choose the recipe it was made by."
+        )
+    copy_vae(old, vae)
+    return vae
 
 
 def trained_vae(run: VaeRun, run_folder: Path) -> AutoencoderKL:

@@ -59,8 +59,9 @@ def training(*arguments: str | Path) -> int:
                 "--text-from",
                 "nowhere",
             ],
-            "--text-from nowhere: no run's text encoder there; name RUNS/RECIPE/text/final",
+            "--text-from nowhere: no run's result there; name RUNS/RECIPE/text/final",
         ),
+        (["unet", "--recipe", "smoke", "--vae-from", "nowhere"], "for warm legs; give --init-from too"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(
@@ -91,6 +92,26 @@ def test_a_warm_leg_takes_its_text_encoder_from_a_run_of_its_own(smoke_runs: Pat
     card = (second / "README.md").read_text()
     assert "python -m training text --recipe smoke --set unet.text_share=0.1 --steps 2 --init-from" in card
     assert "--text-from runs/smoke/text/final" in card and "| text | 2 |" in card
+
+
+def test_a_warm_leg_takes_its_vae_from_a_run_of_its_own_and_grows_with_it(smoke_runs: Path, tmp_path: Path):
+    """A pipeline of four latent channels, a VAE run that adds one, and a leg of the UNet in these latents."""
+    runs, first, second = copied(smoke_runs, tmp_path), tmp_path / "first", tmp_path / "second"
+    words = ["--recipe", "smoke", "--runs", runs]
+    assert training("unet", *words, "--steps", "1") == 0
+    assert training("export", *words, "--out", first) == 0
+    for run in ("unet", "vae"):
+        shutil.rmtree(runs / "smoke" / run)
+    more = [*words, "--set", "vae.shape.latent_channels=5", "--set", "vae.anchor_weight=1"]
+    assert training("vae", *more, "--steps", "2", "--init-from", first) == 0
+    learned = runs / "smoke" / "vae" / "final"
+    assert training("unet", *more, "--steps", "1", "--init-from", first, "--vae-from", learned) == 0
+    assert training("export", *more, "--out", second) == 0
+    configs = [json.loads((second / part / "config.json").read_text()) for part in ("vae", "unet")]
+    assert (configs[0]["latent_channels"], configs[1]["in_channels"], configs[1]["out_channels"]) == (5, 5, 5)
+    card = (second / "README.md").read_text()
+    assert "--vae-from runs/smoke/vae/final" in card and "| vae | 2 |" in card and "f8, 5 channels" in card
+    assert "python -m training vae --recipe smoke --set vae.shape.latent_channels=5" in card
 
 
 def test_the_judge_is_the_one_named_or_trained_or_the_bundled_one(tmp_path: Path):

@@ -19,6 +19,7 @@ from training.recipes import SMOKE
 from training.recogniser import build_recogniser
 from training.vae import (
     VaeObjective,
+    color_distance,
     fold_statistics,
     gradient_distance,
     initial_vae,
@@ -28,6 +29,7 @@ from training.vae import (
     train,
     trained_vae,
     warm_folder,
+    weighted_mean,
 )
 
 RUN = replace(SMOKE.vae, fit=replace(SMOKE.vae.fit, total_steps=24))
@@ -138,6 +140,98 @@ def test_a_warm_start_from_something_else_is_refused(tmp_path: Path):
     initial_vae(wide).save_pretrained(tmp_path / "vae", safe_serialization=True)
     with pytest.raises(ValueError, match="another shape than the recipe's VAE"):
         initial_vae(RUN, warm_folder(tmp_path))
+
+
+def batch_of(pictures: Tensor, *, channels: int, disturbance: float = 0.0, things: float = 1.0):
+    rows, side = len(pictures), pictures.shape[-1]
+    draws = torch.Generator().manual_seed(3)
+    weights = torch.ones(rows, 1, side, side)
+    weights[..., : side // 2] = things
+    shape = (rows, channels, side // 8, side // 8)
+    return {
+        "pictures": pictures,
+        "noise": torch.zeros(shape),
+        "disturbance": disturbance * torch.randn(shape, generator=draws),
+        "weights": weights,
+    }
+
+
+def test_the_anchor_is_the_change_of_old_channels_only(pictures: Tensor, tmp_path: Path):
+    initial_vae(RUN).save_pretrained(tmp_path, safe_serialization=True)
+    run = replace(RUN, anchor_weight=2.0, shape=replace(RUN.shape, latent_channels=6))
+    vae, recogniser = initial_vae(run, tmp_path), build_recogniser(SMOKE.recogniser)
+    objective = VaeObjective(vae, recogniser, run, start=initial_vae(RUN, tmp_path))
+    assert not any(name.startswith("start.") for name, p in objective.named_parameters() if p.requires_grad)
+    batch = batch_of(pictures[:4], channels=6)
+    with torch.no_grad():
+        assert float(objective(batch)["anchor"]) < 1e-9
+        assert vae.quant_conv is not None and vae.quant_conv.bias is not None
+        vae.quant_conv.bias[4:6] += 5.0
+        assert float(objective(batch)["anchor"]) < 1e-9
+        vae.quant_conv.bias[:4] += 5.0
+        losses = objective(batch)
+        assert float(losses["anchor"]) == pytest.approx((5 * 0.18215) ** 2, rel=1e-3)
+        other = VaeObjective(vae, recogniser, replace(run, anchor_weight=0.0), start=objective.start)
+        without = float(other(batch)["loss"])
+    assert float(losses["loss"]) == pytest.approx(without + 2 * float(losses["anchor"]), rel=1e-4)
+
+
+def test_a_disturbance_is_in_units_of_the_latents_own_spread(pictures: Tensor):
+    """Latents of ten times the size, which the decoder divides by ten again, are disturbed alike."""
+    recogniser = build_recogniser(SMOKE.recogniser)
+    found: list[float] = []
+    for size in (1.0, 10.0):
+        vae = initial_vae(RUN).eval()
+        with torch.no_grad():
+            assert vae.quant_conv is not None and vae.quant_conv.bias is not None
+            assert vae.post_quant_conv is not None
+            vae.quant_conv.weight[:4] *= size
+            vae.quant_conv.bias[:4] *= size
+            vae.post_quant_conv.weight /= size
+            objective = VaeObjective(vae, recogniser, RUN)
+            calm, disturbed = (
+                float(objective(batch_of(pictures[:4], channels=4, disturbance=level))["pixel"])
+                for level in (0.0, 1.0)
+            )
+        assert abs(disturbed - calm) > 1e-5
+        found.append(disturbed - calm)
+    assert found[0] == pytest.approx(found[1], rel=1e-2)
+
+
+def test_errors_count_more_where_things_stand(postcards: Postcards, tmp_path: Path, accelerator: Accelerator):
+    wrong = torch.zeros(1, 3, 16, 16)
+    wrong[..., :8] = 1.0
+    right, weights = torch.zeros_like(wrong), torch.ones(1, 1, 16, 16)
+    weights[..., :8] = 3.0
+    assert float(weighted_mean(wrong, None)) == 0.5
+    assert float(weighted_mean(wrong, weights)) == pytest.approx(0.75)
+    for distance in (gradient_distance, color_distance):
+        alike = torch.full_like(weights, 7.0)
+        plain = float(distance(wrong, right))
+        assert float(distance(wrong, right, weights=alike)) == pytest.approx(plain)
+    assert float(color_distance(wrong, right, weights=weights)) > float(color_distance(wrong, right))
+
+    seen: list[Tensor] = []
+
+    class Watching(VaeObjective):
+        def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            seen.append(batch["weights"])
+            return super().forward(batch)
+
+    run = replace(RUN, thing_weight=3.0, whole_every=1, fit=replace(RUN.fit, total_steps=3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.vae.VaeObjective", Watching)
+        list(train(run, postcards, build_recogniser(SMOKE.recogniser), run_folder=tmp_path,
+                   accelerator=accelerator))  # fmt: skip
+    shares = (torch.cat(seen) - 1) / 2
+    assert float(shares.min()) == 0 and 0.5 < float(shares.max()) <= 1
+    covered = float(torch.from_numpy(postcards.thing_shares(list(range(len(postcards))))).mean())
+    assert float(shares.mean()) == pytest.approx(covered, abs=0.05)
+
+
+def test_a_probe_of_parts_of_a_pixel_is_refused():
+    with pytest.raises(ValueError, match="probe_cells=3: choose 1, 2, 4 or 8"):
+        replace(RUN, probe_cells=3)
 
 
 def test_the_gradient_distance_sees_edges_and_not_brightness():
