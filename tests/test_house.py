@@ -48,9 +48,8 @@ FLOORS = {
         0: ["prompt_rows", "prompt_syntax", "containers", "recipe_parts"],
     },
     "training": {
-        11: ["__main__"],
-        10: ["commands", "finetune_command"],
-        9: ["evaluate_command"],
+        10: ["__main__"],
+        9: ["commands", "finetune_command", "evaluate_command"],
         8: ["export", "options", "finetune_export", "evaluation"],
         7: ["model_card", "finetune_scores", "finetune_recipes"],
         6: ["recipes", "estimate", "finetune", "class_pictures"],
@@ -58,7 +57,17 @@ FLOORS = {
         4: ["data", "loop"],
         3: ["loss_scale"],
         2: ["claims", "clip_objective", "parts", "bases", "processes"],
-        1: ["networks", "tokenizer", "text_tower", "targets", "optim", "checkpoint", "lora", "new_words"]
+        1: [
+            "networks",
+            "growth",
+            "tokenizer",
+            "text_tower",
+            "targets",
+            "optim",
+            "checkpoint",
+            "lora",
+            "new_words",
+        ]
         + ["allocator", "attention"]
         + ["logbook", "draws", "pictures", "folders", "scenes", "settings"],
     },

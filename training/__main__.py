@@ -75,6 +75,7 @@ def build_parser() -> OneLineParser:
             )
         if name == "unet":
             part.add_argument("--text-from", type=Path, help="folder of another text encoder to go on with")
+            part.add_argument("--vae-from", type=Path, help="folder of another VAE to go on with")
         if name == "scenes":
             part.add_argument("--shards", type=Path, help="folder to write them to as WebDataset shards too")
         if name in ("unet", "export"):
@@ -106,6 +107,12 @@ def build_parser() -> OneLineParser:
             part.add_argument("--tasks", type=int, default=64, help="prompts of each of the eight tasks")
             part.add_argument(
                 "--pairs", type=int, default=256, help="pairs with and without the negative prompt"
+            )
+            part.add_argument(
+                "--dtype",
+                choices=("float32", "auto"),
+                default="float32",
+                help="what the pipeline computes in; auto: the fastest here, as in ldm (default: float32)",
             )
             part.add_argument(
                 "--exam", type=int, default=2_000, help="real renders to examine the judge on; 0: none"
@@ -197,6 +204,10 @@ def main(arguments: list[str] | None = None) -> int:
             from training.finetune_command import finetune as run_part
         elif options.part == "data":
             run_part = check.check
+        elif options.part in ("evaluate", "audit"):
+            from training import evaluate_command
+
+            run_part = evaluate_command.COMMANDS[options.part]
         else:
             from training.commands import COMMANDS
 

@@ -26,7 +26,6 @@ from training.estimate import (
     estimate_unet,
     estimate_vae,
 )
-from training.evaluate_command import audit, evaluate
 from training.export import export_judge, export_pipeline, part_facts
 from training.folders import deliver
 from training.logbook import Logbook
@@ -255,20 +254,21 @@ def card(options: Options) -> None:
 
 def unet_parts(options: Options, folder: Path) -> Parts:
     """The VAE, text encoder and tokenizer of a UNet run: kept in its folder since its first start."""
-    kept = folder / "parts"
+    kept, others = folder / "parts", {"vae": options.vae_from, "text": options.text_from}
     if options.init_from is not None:
-        base, text = based_on(options.init_from), text_folder(options.text_from)
+        base = based_on(options.init_from)
+        own = {part: left_by(part, folder) for part, folder in others.items() if folder is not None}
         legs = base / LEGS if (base / LEGS).is_file() else None
         keep_parts(
             kept,
-            vae=base / "vae",
-            text_encoder=text or base / "text_encoder",
+            vae=own.get("vae", base / "vae"),
+            text_encoder=own.get("text", base / "text_encoder"),
             tokenizer=base / "tokenizer",
             legs=legs,
-            text_run=part_facts(text.parent) if text else None,
+            own_runs={part: part_facts(folder.parent) for part, folder in own.items()},
         )
-    elif options.text_from is not None:
-        raise ValueError(f"--text-from {options.text_from}: is for warm legs; give --init-from too.")
+    elif named := [part for part, folder in others.items() if folder is not None]:
+        raise ValueError(f"--{named[0]}-from {others[named[0]]}: is for warm legs; give --init-from too.")
     elif not kept.is_dir():
         vae = finished(runs_folder(options) / "vae" / "final", "vae")
         clip = finished(runs_folder(options) / "clip" / "final", "clip")
@@ -283,13 +283,11 @@ def based_on(folder: Path) -> Path:
     return folder
 
 
-def text_folder(folder: Path | None) -> Path | None:
-    """Raises FileNotFoundError unless `folder`, of `--text-from`, is what a run of the part `text` left."""
-    if folder is not None and not (
-        (folder / "config.json").is_file() and (folder.parent / "metrics.jsonl").is_file()
-    ):
+def left_by(part: str, folder: Path) -> Path:
+    """Raises FileNotFoundError unless `folder`, of `--vae-from` or `--text-from`, is what such a run left."""
+    if not ((folder / "config.json").is_file() and (folder.parent / "metrics.jsonl").is_file()):
         raise FileNotFoundError(
-            f"--text-from {folder}: no run's text encoder there; name RUNS/RECIPE/text/final."
+            f"--{part}-from {folder}: no run's result there; name RUNS/RECIPE/{part}/final."
         )
     return folder
 
@@ -312,7 +310,5 @@ COMMANDS: dict[str, Callable[[Options], None]] = {
     "text": train_text,
     "unet": train_unet,
     "export": export,
-    "evaluate": evaluate,
-    "audit": audit,
     "card": card,
 }

@@ -49,6 +49,7 @@ def evaluate(options: Options) -> None:
         prompts=options.prompts,
         pairs=options.pairs,
         tasks=options.tasks,
+        dtype=options.dtype,
         checks=checks,
     )
     if (options.model / LEGS).is_file():
@@ -102,3 +103,6 @@ def training_sets(model: Path, recipe: Recipe) -> tuple[PostcardConfig, ...]:
         for one in told or [recipe]
     ]
     return tuple(dict.fromkeys(sets))
+
+
+COMMANDS = {"evaluate": evaluate, "audit": audit}

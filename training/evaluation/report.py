@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ def evaluate_folder(
     pairs: int = 256,
     tasks: int = 64,
     seeds_per_prompt: int = 4,
+    dtype: Literal["float32", "auto"] = "float32",
     checks: Checks | None = None,
 ) -> Report:
     """Score a pipeline folder; write `report.json`, `report.md` and contact sheets (PNG and WebP) to `out`.
@@ -66,6 +67,7 @@ def evaluate_folder(
         pairs: Rainy prompts drawn without and with `negative_prompt="umbrella"`; 0 leaves them out.
         tasks: Prompts of each of the eight tasks, at least 2; 0 leaves them out.
         seeds_per_prompt: 1 to 1000.
+        dtype: What the pipeline computes in; "auto": the fastest that the hardware has, as in `ldm`.
         checks: What else is measured; None: nothing else.
 
     Raises:
@@ -89,7 +91,7 @@ def evaluate_folder(
     for folder, network in ((judge_folder, judge), (checks.second_judge, second_judge)):
         if network is not None:
             _check_questions(network, world, name=str(folder))
-    pipe = LatentDiffusionPipeline.from_pretrained(model)
+    pipe = LatentDiffusionPipeline.from_pretrained(model, dtype="auto" if dtype == "auto" else torch.float32)
     if torch.cuda.is_available():
         pipe.to("cuda")
         for network in (judge, second_judge):
@@ -136,10 +138,11 @@ def evaluate_folder(
     report = Report(
         model=model.resolve().name,
         model_hash=model_hash(model),
-        judge_hash=_judge_hash(judge_folder),
+        judge_hash=judge_hash(judge_folder),
         recipe=recipe,
         command=f"python -m training evaluate {model.resolve().name} --recipe {recipe or 'NAME'}"
-        f" --prompts {prompts} --pairs {pairs} --tasks {tasks}{_words(checks)}",
+        f" --prompts {prompts} --pairs {pairs} --tasks {tasks}"
+        f"{'' if dtype == 'float32' else f' --dtype {dtype}'}{_words(checks)}",
         date=date.today().isoformat(),
         machine=machine(),
         seconds_per_picture=round(seconds / (len(texts) + sum(map(len, variants.values()))), 3),
@@ -150,6 +153,7 @@ def evaluate_folder(
         settings={
             **json.loads(pipe.generation_defaults.to_json()),
             "scheduler": type(pipe.scheduler).__name__,
+            "dtype": str(pipe.dtype).removeprefix("torch."),
         },
         world=asdict(world),
         columns={name: _shares(column) for name, column in scored.items()},
@@ -157,7 +161,7 @@ def evaluate_folder(
         city_by_city=_by([str(prompt.claims.city) for prompt in bench], mine, "city"),
         tasks={task.name: task.shares for task in by_task},
         umbrella=umbrella,
-        second_judge_hash=None if checks.second_judge is None else _judge_hash(checks.second_judge),
+        second_judge_hash=None if checks.second_judge is None else judge_hash(checks.second_judge),
         second_judge=second,
         **vars(checked),
         cases=_cases(bench, seeds, mine),
@@ -268,7 +272,8 @@ def _check_questions(judge: Recogniser, world: World, *, name: str) -> None:
         raise ValueError(f"judge {name}: does not answer {', '.join(lacking)}; train one on this world.")
 
 
-def _judge_hash(folder: Path) -> str:
+def judge_hash(folder: Path) -> str:
+    """SHA-256 of a judge's weights."""
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 

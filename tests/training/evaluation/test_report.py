@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ldm_pipeline.devices import checked_device, fastest_dtype
 from ldm_pipeline.judge import Reading, Recogniser, RecogniserConfig
 from ldm_pipeline.statistics import Paired, Share
 from tests.tiny import randomize, write_folder
@@ -82,6 +83,7 @@ def test_the_json_holds_counts_intervals_and_what_repeats_them(done):
     assert told["machine"] == machine()
     assert len(told["model_hash"]) == len(told["judge_hash"]) == 64
     assert told["settings"]["num_inference_steps"] == 4
+    assert told["settings"]["dtype"] == "float32" and "--dtype" not in told["command"]
     city = told["columns"]["model"]["city"]
     assert set(city) == {"right", "asked", "design_effect", "rate", "interval"}
     assert city["interval"]["low"] <= city["rate"] <= city["interval"]["high"]
@@ -212,6 +214,16 @@ def test_a_folder_without_a_pipeline_is_refused_before_anything_is_drawn(folders
     with pytest.raises(FileNotFoundError, match=r"no model_index\.json of a pipeline there"):
         evaluated((tmp_path / "nothing", folders[1]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_it_computes_in_the_fastest_number_type_on_request(folders, tmp_path):
+    model, judge = folders
+    report = evaluate_folder(
+        model, world=WORLD, size=64, judge_folder=judge, out=tmp_path, prompts=2, pairs=0, tasks=0,
+        seeds_per_prompt=1, dtype="auto",
+    )  # fmt: skip
+    fastest = str(fastest_dtype(checked_device(None))).removeprefix("torch.")
+    assert report.settings["dtype"] == fastest and "--dtype auto" in report.command
 
 
 @pytest.mark.parametrize(
