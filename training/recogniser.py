@@ -1,6 +1,6 @@
 """Run 0: recognisers that read a scene's record from its picture, for the perceptual loss and as judges.
 
-Knows nothing of latents or captions. Recogniser 1 serves losses; recogniser 2 only judges.
+Knows nothing of latents or captions. Recogniser 1 serves losses; recognisers 2 and 3 only judge.
 """
 
 from collections.abc import Callable, Iterator

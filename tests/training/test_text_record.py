@@ -89,9 +89,7 @@ def test_the_anchor_is_the_change_of_the_states_and_holds_them(encoder, tokenize
 
 
 def test_scores_count_what_is_claimed_only(encoder, tokenizer: Bpe):
-    objective = TextObjective(encoder, anchor_weight=1.0)
-    with torch.no_grad():  # nothing is told from the words: every field is read as its first class
-        objective.head.attended_weight.zero_()
+    objective = TextObjective(encoder, anchor_weight=1.0)  # its head begins at zero: the first class, always
     scores = score(objective, SMOKE.world, tokenizer, scene_seed=2)
     assert scores["held_out/present"] == 0, "the first class is that nothing is there"
     claims = word_batch(SMOKE.world, tokenizer, stream=2, first=0, count=2000, seed=0, whole=False)["claims"]

@@ -3,7 +3,6 @@
 Knows nothing of how the model was trained. Findings are a function of the model, the judge and the arguments.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from ldm_pipeline.folder import model_hash
-from ldm_pipeline.judge import WEIGHTS, Recogniser
+from ldm_pipeline.judge import Recogniser
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 from training.evaluation import answers, audit_cards, sheets
 from training.evaluation.answers import Pictures
@@ -25,7 +24,7 @@ from training.evaluation.audit_findings import Case, Rate, Records, Spread, depe
 from training.evaluation.audit_questions import questions
 from training.evaluation.audit_report import AuditReport
 from training.evaluation.audit_table import NOT_READABLE, YES, Association, Facts, Question
-from training.evaluation.report import machine
+from training.evaluation.report import judge_hash, machine
 from training.scenes.claims import Claims
 from training.scenes.world import World
 
@@ -116,7 +115,7 @@ def audit_folder(
     report = AuditReport(
         model=model.resolve().name,
         model_hash=model_hash(model),
-        judge_hash=hashlib.sha256((judge_folder / WEIGHTS).read_bytes()).hexdigest(),
+        judge_hash=judge_hash(judge_folder),
         recipe=recipe,
         command=" ".join([command, f"--seeds {seeds_per_prompt}", *(f'--cell "{cell}"' for cell in cells)]),
         date=date.today().isoformat(),

@@ -19,9 +19,9 @@ from tqdm import tqdm
 from training.claims import decode_claims
 from training.data.records import record_codes
 from training.evaluation.audit_table import Facts, Question
+from training.evaluation.prompts import seen
 from training.scenes.caption import Caption, draw_caption
-from training.scenes.claims import Claims, Sight, sight_from
-from training.scenes.render import render
+from training.scenes.claims import Claims, Sight
 from training.scenes.scene import Scene, sample_scene
 from training.scenes.world import World
 
@@ -79,8 +79,7 @@ def cards(
             wanted = [one for one in lacking if one.when(told)]
             if not wanted:
                 continue
-            rendering = render(scene, size)
-            sight = sight_from(rendering.visibility, weather_seen=rendering.weather_seen)
+            sight, image = seen(scene, size)
             caption = draw_caption(scene, sight, seed=CAPTION_SEED)
             places = {one.name: found[one.name] for one in wanted if one.when(caption.truth)}
             if places:
@@ -89,7 +88,7 @@ def cards(
                     caption=caption,
                     scene=scene,
                     facts=facts_of(scene, sight),
-                    image=rendering.image,
+                    image=image,
                     asked=places,
                 )
 
