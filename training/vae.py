@@ -197,23 +197,11 @@ def train(
         return {
             "pictures": pictures.contiguous(memory_format=torch.channels_last),
             "noise": noise,
-            "disturbance": disturbance(draws, shape),
-            "weights": thing_weights(indices.tolist(), corners, side=side),
+            "disturbance": disturbance(run.latent_noise, shape, draws=draws),
+            "weights": thing_weights(
+                postcards, indices.tolist(), corners, side=side, weight=run.thing_weight
+            ),
         }
-
-    def disturbance(draws: torch.Generator, shape: tuple[int, ...]) -> Tensor:
-        if not run.latent_noise:
-            return torch.zeros(shape)
-        levels = run.latent_noise * torch.rand(shape[0], 1, 1, 1, generator=draws)
-        return levels * torch.randn(shape, generator=draws)
-
-    def thing_weights(indices: list[int], corners: list[list[int]], *, side: int) -> Tensor:
-        if run.thing_weight == 1:
-            return torch.ones(len(indices), 1, side, side)
-        shares = torch.from_numpy(postcards.thing_shares(indices))
-        pixels = shares.repeat_interleave(VAE_FACTOR, dim=1).repeat_interleave(VAE_FACTOR, dim=2)
-        cut = [p[y : y + side, x : x + side] for p, (y, x) in zip(pixels, corners, strict=True)]
-        return 1 + (run.thing_weight - 1) * torch.stack(cut)[:, None]
 
     vae = initial_vae(run, initial)
     start = None if initial is None else opened(initial)
@@ -224,6 +212,26 @@ def train(
     yield from fit(
         objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
     )
+
+
+def disturbance(largest: float, shape: tuple[int, ...], *, draws: torch.Generator) -> Tensor:
+    """Noise [n, c, h, w], of a standard deviation drawn evenly from 0 to `largest` for each of the n."""
+    if not largest:
+        return torch.zeros(shape)
+    levels = largest * torch.rand(shape[0], 1, 1, 1, generator=draws)
+    return levels * torch.randn(shape, generator=draws)
+
+
+def thing_weights(
+    postcards: Postcards, indices: list[int], corners: list[list[int]], *, side: int, weight: float
+) -> Tensor:
+    """Of crops at `corners` (y, x), for each pixel: 1, and `weight` where things stand; [n, 1, side, side]."""
+    if weight == 1:
+        return torch.ones(len(indices), 1, side, side)
+    shares = torch.from_numpy(postcards.thing_shares(indices))
+    pixels = shares.repeat_interleave(VAE_FACTOR, dim=1).repeat_interleave(VAE_FACTOR, dim=2)
+    cut = [p[y : y + side, x : x + side] for p, (y, x) in zip(pixels, corners, strict=True)]
+    return 1 + (weight - 1) * torch.stack(cut)[:, None]
 
 
 def warm_folder(pipeline: Path) -> Path:
