@@ -192,8 +192,8 @@ The VAE came in four legs, which the model card lists, not in one run as here. T
 `thing_weight`, 106 minutes of two Xeon cores, gave 98.0, 99.2, 100.0 and 85.5. A fourth leg led to the
 bundled model: 97.3, 99.2, 100.0 and 92.2 (by the judge of that time, now the bundled second judge).
 2026-11-30, Zen 4: the bundled judge, 1,212 steps on one core in 25 minutes, the rest on two in 21, reads of
-2,730 held-out renders in all styles: city 99.8 %, weather 99.9, time 100, present 99.5, color 99.9, count 95.9,
-side 100, garment present 96.1, garment color 97.9.
+2,730 held-out renders in all styles: city 99.8 %, weather 99.9, time 100, present 99.5, color 99.9, side 100,
+count 95.9, garment present 96.1, garment color 97.9.
 """
 
 POSTCARDS64 = replace(

@@ -225,7 +225,7 @@ def disturbance(largest: float, shape: tuple[int, ...], *, draws: torch.Generato
 def thing_weights(
     postcards: Postcards, indices: list[int], corners: list[list[int]], *, side: int, weight: float
 ) -> Tensor:
-    """Of crops at `corners` (y, x), for each pixel: 1, and `weight` where things stand; [n, 1, side, side]."""
+    """Of the pixels of crops at `corners` (y, x): 1, `weight` where things stand; [n, 1, side, side]."""
     if weight == 1:
         return torch.ones(len(indices), 1, side, side)
     shares = torch.from_numpy(postcards.thing_shares(indices))
