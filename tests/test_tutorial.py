@@ -24,7 +24,7 @@ SMALL = {
     "finetune": "--steps 2 --set fit.batch_size=2 --set fit.save_every_steps=2 --set looks.steps=1 "
     "--set looks.pictures=2 --set looks.validation_pictures=2 --set looks.drift_prompts=dog --precision no",
     "scenes": "--set pictures=6 --set held_out_pictures=2",
-    "evaluate": "--prompts 2 --pairs 1 --tasks 0",
+    "evaluate": "--prompts 2 --pairs 1 --tasks 0 --exam 20 --copying 20",
     "data": "",
     "generate": "--steps 2",
 }
