@@ -204,7 +204,7 @@ def train(
         }
 
     vae = initial_vae(run, initial)
-    start = None if initial is None else opened(initial)
+    start = opened(initial) if initial is not None and run.anchor_weight else None
     origin = [] if initial is None else [content_key(vae)]
     objective = VaeObjective(vae, recogniser, run, start=start)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
