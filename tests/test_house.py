@@ -49,11 +49,11 @@ FLOORS = {
     },
     "training": {
         10: ["__main__"],
-        9: ["commands", "finetune_command", "evaluate_command"],
+        9: ["commands", "finetune_command", "few_steps_command", "evaluate_command"],
         8: ["export", "options", "finetune_export", "evaluation"],
         7: ["model_card", "finetune_scores", "finetune_recipes"],
         6: ["recipes", "estimate", "finetune", "class_pictures"],
-        5: ["recogniser", "vae", "clip", "text_record", "unet", "watch", "finetune_batches"],
+        5: ["recogniser", "vae", "clip", "text_record", "unet", "few_steps", "watch"] + ["finetune_batches"],
         4: ["data", "loop"],
         3: ["loss_scale"],
         2: ["claims", "clip_objective", "parts", "bases", "processes"],
@@ -94,6 +94,7 @@ TESTED_ELSEWHERE = {
     "ldm_pipeline/cli_generate.py": "test_cli, and test_cli_reproduce for --from",
     "training/class_pictures.py": "test_finetune_command, as dreambooth",
     "training/finetune_export.py": "test_finetune_command",
+    "training/few_steps_command.py": "test_few_steps",
     "training/finetune_recipes.py": "test_finetune and test_finetune_command",
 }
 # Tests of what several modules do together.

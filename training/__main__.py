@@ -22,6 +22,7 @@ PARTS = {
     "clip": "train tokenizer and CLIP, export the text encoder",
     "text": "for a warm leg: the text encoder learns more of what captions claim",
     "unet": "train the latent UNet",
+    "few_steps": "train an adapter with which a pipeline folder draws in four steps",
     "finetune": "teach a model your own pictures: all weights, a LoRA, or a new word",
     "export": "join the runs into one pipeline folder",
     "evaluate": "score a pipeline folder with the judge",
@@ -56,7 +57,7 @@ def build_parser() -> OneLineParser:
             metavar="FIELD=VALUE",
             help="change the recipe, e.g. unet.fit.batch_size=32 (repeatable; the same for every part)",
         )
-        if name in ("recogniser", "judge", "second_judge", "vae", "clip", "text", "unet"):
+        if name in ("recogniser", "judge", "second_judge", "vae", "clip", "text", "unet", "few_steps"):
             part.add_argument("--steps", type=int, help="train to this step instead of the recipe's last")
             part.add_argument(
                 "--dry-run", action="store_true", help="print parameters, memory, samples, hours"
@@ -66,11 +67,11 @@ def build_parser() -> OneLineParser:
                 choices=("bf16", "fp16", "no"),
                 help="default: accelerate launch's own, else bf16",
             )
-        if name in ("vae", "text", "unet"):
+        if name in ("vae", "text", "unet", "few_steps"):
             part.add_argument(
                 "--init-from",
                 type=Path,
-                required=name == "text",
+                required=name in ("text", "few_steps"),
                 help="pipeline folder whose weights to start warm from",
             )
         if name == "unet":
@@ -113,6 +114,10 @@ def build_parser() -> OneLineParser:
                 choices=("float32", "auto"),
                 default="float32",
                 help="what the pipeline computes in; auto: the fastest here, as in ldm (default: float32)",
+            )
+            part.add_argument("--lora", type=Path, help="a LoRA, .safetensors, to draw with")
+            part.add_argument(
+                "--num-inference-steps", type=int, help="denoising steps (default: the folder's)"
             )
             part.add_argument(
                 "--exam", type=int, default=2_000, help="real renders to examine the judge on; 0: none"
@@ -202,6 +207,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         if options.part == "finetune":
             from training.finetune_command import finetune as run_part
+        elif options.part == "few_steps":
+            from training.few_steps_command import few_steps_run as run_part
         elif options.part == "data":
             run_part = check.check
         elif options.part in ("evaluate", "audit"):

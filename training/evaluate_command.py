@@ -50,9 +50,12 @@ def evaluate(options: Options) -> None:
         pairs=options.pairs,
         tasks=options.tasks,
         dtype=options.dtype,
+        lora=options.lora,
+        steps=options.num_inference_steps,
         checks=checks,
     )
-    if (options.model / LEGS).is_file():
+    as_it_is = options.lora is None and options.num_inference_steps is None
+    if as_it_is and (options.model / LEGS).is_file():
         adopt_report(recipe, options.model, out, name=options.model.resolve().name)
     if report.tasks:
         print(f"{report.readme_table()}\n")

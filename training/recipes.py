@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ldm_pipeline.request import GenerationDefaults
 from training.clip import ClipRun
+from training.few_steps import FewStepsRun
 from training.loop import FitConfig
 from training.networks import UNetShape, VaeShape
 from training.optim import OptimizerConfig
@@ -51,6 +52,18 @@ class Recipe:
     )
     """For warm legs: the text encoder learns on by itself, before the UNet does."""
     unet: UNetRun
+    few_steps: FewStepsRun = FewStepsRun(
+        fit=FitConfig(
+            optimizer=OptimizerConfig(
+                learning_rate=1e-3, weight_decay=0.0, warmup_steps=20, cooldown_fraction=0.5
+            ),
+            total_steps=400,
+            batch_size=64,
+            average_decay=0.99,
+            save_every_steps=100,
+        )
+    )
+    """Of the finished model: an adapter for four steps."""
     sampling: GenerationDefaults = GenerationDefaults(
         num_inference_steps=14, guidance_scale=6.0, scheduler="DPMSolverMultistepScheduler"
     )
@@ -131,6 +144,17 @@ SMOKE = Recipe(
             total_steps=40,
             batch_size=16,
             save_every_steps=10,
+        ),
+    ),
+    few_steps=FewStepsRun(
+        paths=32,
+        held_out_paths=4,
+        fit=FitConfig(
+            optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.0, warmup_steps=5),
+            total_steps=40,
+            batch_size=16,
+            average_decay=0.9,
+            save_every_steps=20,
         ),
     ),
 )

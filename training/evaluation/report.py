@@ -10,7 +10,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +18,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ldm_pipeline.folder import component_files, model_hash
+from ldm_pipeline.folder import component_files, file_hash, model_hash
 from ldm_pipeline.judge import WEIGHTS, Reading, Recogniser
+from ldm_pipeline.loading import load_pipeline
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 from ldm_pipeline.statistics import Share, clustered_share, paired, share
 from training.claims import FIELDS
@@ -54,12 +55,14 @@ def evaluate_folder(
     tasks: int = 64,
     seeds_per_prompt: int = 4,
     dtype: Literal["float32", "auto"] = "float32",
+    lora: Path | None = None,
+    steps: int | None = None,
     checks: Checks | None = None,
 ) -> Report:
     """Score a pipeline folder; write `report.json`, `report.md` and contact sheets (PNG and WebP) to `out`.
 
     Args:
-        model: Pipeline folder; drawn with its own defaults, at `size` pixels.
+        model: Pipeline folder; drawn with its own defaults, at `size` pixels, but for what follows.
         world: What the model was trained on; prompts come from its scenes, held-out pairs respected.
         judge_folder: A saved `Recogniser` that no loss has seen.
         recipe: Its name, for the record.
@@ -68,10 +71,13 @@ def evaluate_folder(
         tasks: Prompts of each of the eight tasks, at least 2; 0 leaves them out.
         seeds_per_prompt: 1 to 1000.
         dtype: What the pipeline computes in; "auto": the fastest that the hardware has, as in `ldm`.
+        lora: A LoRA's `.safetensors` file to draw with.
+        steps: Denoising steps, 1 to 1000; None: the folder's own number.
         checks: What else is measured; None: nothing else.
 
     Raises:
-        ValueError: an argument out of range, or a world without what the prompts need.
+        ValueError: an argument out of range, a LoRA that does not fit, or a world without what the prompts
+            need.
         FileNotFoundError: no pipeline or no judge there.
     """
     for name, value, least, most in (
@@ -91,9 +97,10 @@ def evaluate_folder(
     for folder, network in ((judge_folder, judge), (checks.second_judge, second_judge)):
         if network is not None:
             _check_questions(network, world, name=str(folder))
-    pipe = LatentDiffusionPipeline.from_pretrained(model, dtype="auto" if dtype == "auto" else torch.float32)
+    pipe = load_pipeline(model, dtype=dtype, lora=lora)
+    if steps is not None:
+        pipe.generation_defaults = replace(pipe.generation_defaults, num_inference_steps=steps)
     if torch.cuda.is_available():
-        pipe.to("cuda")
         for network in (judge, second_judge):
             if network is not None:
                 network.to("cuda")
@@ -142,7 +149,9 @@ def evaluate_folder(
         recipe=recipe,
         command=f"python -m training evaluate {model.resolve().name} --recipe {recipe or 'NAME'}"
         f" --prompts {prompts} --pairs {pairs} --tasks {tasks}"
-        f"{'' if dtype == 'float32' else f' --dtype {dtype}'}{_words(checks)}",
+        f"{'' if dtype == 'float32' else f' --dtype {dtype}'}"
+        f"{f' --lora {lora.name}' if lora else ''}{f' --num-inference-steps {steps}' if steps else ''}"
+        f"{_words(checks)}",
         date=date.today().isoformat(),
         machine=machine(),
         seconds_per_picture=round(seconds / (len(texts) + sum(map(len, variants.values()))), 3),
@@ -154,6 +163,7 @@ def evaluate_folder(
             **json.loads(pipe.generation_defaults.to_json()),
             "scheduler": type(pipe.scheduler).__name__,
             "dtype": str(pipe.dtype).removeprefix("torch."),
+            **({"lora": file_hash(lora)} if lora else {}),
         },
         world=asdict(world),
         columns={name: _shares(column) for name, column in scored.items()},

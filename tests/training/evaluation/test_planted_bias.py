@@ -89,11 +89,13 @@ def test_an_audit_of_trained_networks_recovers_the_planted_skew(tmp_path: Path):
     assert bus["sensitivity"]["rate"] > 0.9 and bus["specificity"]["rate"] > 0.9, (
         "the judge cannot read colors"
     )
-    assert own_rates["bus red in rome"]["records"]["interval"]["low"] <= 0.9
-    assert own_rates["bus red in rome"]["records"]["interval"]["high"] >= 0.9
+    # What is planted is the share in the data; a network may draw it more often, which the audit should tell.
+    skewed = own_rates["bus red in rome"]
+    for reading in ("records", "judged"):
+        interval = skewed[reading]["interval"]
+        assert interval["low"] <= 0.9 <= interval["high"], f"the planted share is not recovered: {reading}"
     assert bus["amplification"]["interval"]["low"] > 0.3, "the skew is not seen against fair data"
-    interval = (bus["corrected"] or bus["model"])["interval"]
-    assert interval["low"] <= 0.9 <= interval["high"], "the planted share is not recovered"
+    assert abs(skewed["amplification"]["points"]) < 0.15, "the skew of its data is taken for the model's own"
 
     makes = {one["name"]: one["model"] for one in fair["dependences"]}
     assert makes["bus red in rome"]["interval"]["low"] > 0.3, "the city makes no difference for buses"

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from ldm_pipeline.devices import checked_device, fastest_dtype
+from ldm_pipeline.folder import file_hash
 from ldm_pipeline.judge import Reading, Recogniser, RecogniserConfig
 from ldm_pipeline.statistics import Paired, Share
-from tests.tiny import randomize, write_folder
+from tests.tiny import randomize, write_folder, write_lora
 from training.claims import FIELDS, encode_claims
 from training.data.postcards import PostcardConfig
 from training.evaluation.answers import TASKS, confirmed
@@ -224,6 +225,21 @@ def test_it_computes_in_the_fastest_number_type_on_request(folders, tmp_path):
     )  # fmt: skip
     fastest = str(fastest_dtype(checked_device(None))).removeprefix("torch.")
     assert report.settings["dtype"] == fastest and "--dtype auto" in report.command
+
+
+def test_it_draws_with_a_lora_and_another_number_of_steps_on_request(folders, tmp_path):
+    model, judge = folders
+    lora = write_lora(tmp_path / "lora")
+    drawn = {}
+    for name, settings in (("own", {}), ("other", {"lora": lora, "steps": 2})):
+        report = evaluate_folder(
+            model, world=WORLD, size=64, judge_folder=judge, out=tmp_path / name, prompts=2, pairs=0, tasks=0,
+            seeds_per_prompt=1, **settings,
+        )  # fmt: skip
+        drawn[name] = (tmp_path / name / "samples.png").read_bytes()
+    assert report.settings["num_inference_steps"] == 2 and report.settings["lora"] == file_hash(lora)
+    assert f"--lora {lora.name} --num-inference-steps 2" in report.command
+    assert drawn["own"] != drawn["other"]
 
 
 @pytest.mark.parametrize(
