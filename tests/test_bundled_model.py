@@ -143,6 +143,7 @@ def test_its_card_lists_every_leg_and_names_these_weights():
 
 @pytest.mark.skipif(not (FEW_STEPS / LORA_FILE).is_file(), reason="no bundled LoRA here")
 def test_the_bundled_lora_draws_in_four_steps_what_takes_sixteen(pipe: Any, tmp_path: Path):
+    assert f"`{model_hash(MODEL)}`" in (FEW_STEPS / "README.md").read_text(), "made for other weights"
     call: dict[str, Any] = {
         "prompt": ["Paris on a rainy day", "Cairo at sunset", "a red bus in London", "Tokyo in the snow"],
         "negative_prompt": ["umbrella", "", "", ""],

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ldm_pipeline.folder import model_hash
 from ldm_pipeline.images import contact_sheet
 from training import few_steps
 from training.bases import Base, open_base
@@ -99,7 +100,7 @@ def card(run: FewStepsRun, base: Base, *, steps_trained: int) -> str:
     """The adapter's README: what it is and how to draw with it."""
     scheduler = type(base.pipeline.scheduler).__name__
     guidance = base.pipeline.generation_defaults.guidance_scale
-    return f"""# {base.name} in {run.steps} steps
+    return f"""# {Path(base.name).name} in {run.steps} steps
 
 A LoRA with which it draws in {run.steps} steps of its own scheduler ({scheduler}) and guidance
 ({guidance:g}) what it drew in {run.steps * run.parts}. Prompts, negative prompts and seeds mean what they
@@ -111,7 +112,8 @@ pipeline("Paris on a rainy day", negative_prompt="umbrella", num_inference_steps
 ```
 
 Trained for {steps_trained:,} steps of {run.fit.batch_size} stretches of {run.paths:,} drawings, by
-`python -m training few_steps`.
+`python -m training few_steps`. Licence and attribution are the model's.
+Content hash of the model's weights: `{model_hash(Path(base.name))}`
 """
 
 
