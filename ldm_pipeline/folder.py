@@ -18,8 +18,6 @@ from safetensors import SafetensorError, safe_open
 
 MODELS = Path(__file__).parent / "models"
 DEFAULTS_FILE = "generation_defaults.json"
-LORA_FILE = "pytorch_lora_weights.safetensors"
-"""diffusers' name for a LoRA's weights."""
 KNOWN_WORDS_FILE = "tokenizer/known_words.txt"
 INPAINTING_CHANNELS = 9
 PICKLE_ENDINGS = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
@@ -82,13 +80,6 @@ def bundled_folder(name: str = "postcards") -> Path:
         there = sorted(path.name for path in MODELS.glob("*") if path.is_dir())
         raise ValueError(f"there is no bundled model {name!r}: there is {', '.join(there) or 'none'}")
     return folder
-
-
-def lora_path(name: str | os.PathLike[str]) -> Path:
-    """Give the file of a bundled LoRA, such as "few_steps", for its name; anything else is a path already."""
-    text = os.fspath(name)
-    bundled = MODELS / text / LORA_FILE
-    return bundled if text.isidentifier() and not Path(text).exists() and bundled.is_file() else Path(text)
 
 
 def check_model_index(folder: Path, *, replaced: Collection[str] = ()) -> None:

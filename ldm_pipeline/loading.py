@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ldm_pipeline.devices import DTYPES, checked_device, fastest_dtype
-from ldm_pipeline.folder import bundled_folder, lora_path, pickle_remedy
+from ldm_pipeline.folder import bundled_folder, pickle_remedy
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 
 
@@ -30,8 +30,7 @@ def load_pipeline(
         device: "cpu", "cuda", "cuda:1", "mps"; None takes an accelerator where there is one.
         dtype: "float32", "float16", "bfloat16", or "auto": bfloat16 on hardware that computes in it, else
             float16 on an accelerator and float32 on a CPU. `pipeline.dtype` tells which; recipes record it.
-        lora: A LoRA's `.safetensors` file, or the name of a bundled one ("few_steps": four steps instead of
-            fourteen, for the bundled model); needs the extra `lora`.
+        lora: A LoRA's `.safetensors` file; needs the extra `lora`.
         scheduler: A short name ("dpm++", "unipc") or diffusers' class name; None keeps the model's own.
 
     Raises:
@@ -41,7 +40,7 @@ def load_pipeline(
         raise ValueError(f"dtype={dtype!r} is unknown: use auto or one of {', '.join(DTYPES)}")
     place = checked_device(device)
     number_type = fastest_dtype(place) if dtype == "auto" else DTYPES[dtype]
-    lora_file = _safetensors_file("lora", lora_path(lora)) if lora is not None else None
+    lora_file = _safetensors_file("lora", lora) if lora is not None else None
     pipeline = _open(model, number_type)
     if scheduler is not None:
         pipeline.use_scheduler(scheduler)

@@ -3,7 +3,6 @@
 import inspect
 import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -98,19 +97,6 @@ def test_a_bundled_model_that_is_not_there_is_named():
         folder.bundled_folder("holiday_snaps")
     with pytest.raises(ValueError, match="no bundled model"):
         folder.bundled_folder("../models")
-
-
-def test_a_lora_is_a_bundled_one_by_name_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    file = tmp_path / "models" / "quick" / folder.LORA_FILE
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"")
-    monkeypatch.setattr(folder, "MODELS", tmp_path / "models")
-    monkeypatch.chdir(tmp_path)
-    assert folder.lora_path("quick") == file
-    for other in ("slow", "quick/pytorch_lora_weights.safetensors", "../models/quick", "my.safetensors"):
-        assert folder.lora_path(other) == Path(other)
-    (tmp_path / "quick").write_bytes(b"")  # a file of one's own goes first
-    assert folder.lora_path("quick") == Path("quick")
 
 
 def test_the_hash_depends_on_content_and_names_only(saved_folder, copied):
