@@ -35,6 +35,7 @@ from training.options import (
     HELD_OUT_SEED,
     Options,
     accelerator_of,
+    based_on,
     chosen_recipe,
     chosen_unet,
     finished,
@@ -274,13 +275,6 @@ def unet_parts(options: Options, folder: Path) -> Parts:
         clip = finished(runs_folder(options) / "clip" / "final", "clip")
         keep_parts(kept, vae=vae, text_encoder=clip / "text_encoder", tokenizer=clip / "tokenizer")
     return load_parts(kept)
-
-
-def based_on(folder: Path) -> Path:
-    """Raises FileNotFoundError unless `folder`, of `--init-from`, is a pipeline's."""
-    if not (folder / "model_index.json").is_file():
-        raise FileNotFoundError(f"--init-from {folder}: no model_index.json there; name a pipeline folder.")
-    return folder
 
 
 def left_by(part: str, folder: Path) -> Path:

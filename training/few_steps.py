@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
+from ldm_pipeline.request import GenerationDefaults
 from training.attention import plain_attention
 from training.bases import Base
 from training.data.cache import cached, content_key
@@ -116,6 +117,23 @@ def check_schedules(scheduler: Any, run: FewStepsRun) -> None:
         )
 
 
+def check_guidance(base: Base) -> None:
+    """ValueError unless the base guides every step alike, which is what the objective computes."""
+    own = base.pipeline.generation_defaults
+    if own.guidance_scale <= 1:
+        raise ValueError(
+            f"guidance_scale={own.guidance_scale} of {base.name}: few steps are learned with guidance, "
+            "without which negative prompts do nothing; choose another model."
+        )
+    plain = GenerationDefaults()
+    for name in ("guidance_rescale", "guidance_interval", "negative_start"):
+        if getattr(own, name) != getattr(plain, name):
+            raise ValueError(
+                f"{name}={getattr(own, name)} of {base.name}: few steps are learned with the same guidance "
+                "in every step; take it out of the folder's generation_defaults.json."
+            )
+
+
 def laid_out(scheduler: Any, steps: int) -> Any:
     """A copy of a scheduler with a schedule of so many steps."""
     run = copy.deepcopy(scheduler)
@@ -175,11 +193,7 @@ def build_paths(
     """
     pipeline = base.pipeline
     check_schedules(pipeline.scheduler, run)
-    if pipeline.generation_defaults.guidance_scale <= 1:
-        raise ValueError(
-            f"guidance_scale={pipeline.generation_defaults.guidance_scale} of {base.name}: few steps are "
-            "learned with guidance, without which negative prompts do nothing; choose another model."
-        )
+    check_guidance(base)
     side = base.resolution // pipeline.vae_scale_factor
     shape = (pipeline.unet.config.in_channels, side, side)
     key = content_key(
@@ -205,8 +219,7 @@ def build_paths(
 
     def make_states(first: int, last: int) -> Tensor:
         prompts, negatives = prompts_of(world, run, stream=stream, first=first, last=last)
-        both = [token_states(pipeline, texts) for texts in (negatives, prompts)]
-        return torch.stack(both, dim=1)
+        return token_states(pipeline, prompts, negatives)
 
     prompts, negatives = prompts_of(world, run, stream=stream, first=0, last=count)
     return Paths(
@@ -247,17 +260,13 @@ def drawn_from(
 
 
 @torch.no_grad()
-def token_states(pipeline: LatentDiffusionPipeline, texts: Sequence[str]) -> Tensor:
-    """Token states [texts, tokens, width] in float32, as the pipeline computes them."""
-    tokenizer = pipeline.tokenizer
-    ids = tokenizer(
-        list(texts),
-        padding="max_length",
-        max_length=pipeline.text_encoder.config.max_position_embeddings,
-        truncation=True,
-        return_tensors="pt",
-    ).input_ids
-    return pipeline.text_encoder(ids.to(pipeline.text_encoder.device)).last_hidden_state.float().cpu()
+def token_states(
+    pipeline: LatentDiffusionPipeline, prompts: Sequence[str], negatives: Sequence[str]
+) -> Float[Tensor, "prompts 2 tokens width"]:
+    """Token states of negative prompts and prompts in float32, as the pipeline computes them."""
+    told, without = pipeline.encode_prompt(prompts, negative_prompt=negatives)
+    assert without is not None
+    return torch.stack([without, told], dim=1).float().cpu()
 
 
 def build_objective(run: FewStepsRun, base: Base) -> FewStepsObjective:

@@ -25,6 +25,7 @@ from training.options import (
     HELD_OUT_SEED,
     Options,
     accelerator_of,
+    based_on,
     chosen_recipe,
     runs_folder,
     training_stream,
@@ -38,11 +39,7 @@ SHOWN_PATHS = 8
 def few_steps_run(options: Options) -> None:
     recipe = chosen_recipe(options)
     run = replace(recipe.few_steps, fit=with_steps(recipe.few_steps.fit, options))
-    if not (options.init_from / "model_index.json").is_file():
-        raise FileNotFoundError(
-            f"--init-from {options.init_from}: no model_index.json there; name a pipeline folder."
-        )
-    base = open_base(str(options.init_from))
+    base = open_base(str(based_on(options.init_from)))
     base.pipeline.set_progress_bar_config(disable=True)
     if options.dry_run:
         return estimate(run, base)
@@ -131,7 +128,7 @@ def estimate(run: FewStepsRun, base: Base) -> None:
     few_steps.check_schedules(pipeline.scheduler, run)
     side = base.resolution // pipeline.vae_scale_factor
     latents = torch.zeros(1, pipeline.unet.config.in_channels, side, side)
-    states = few_steps.token_states(pipeline, ["", ""])[None]
+    states = few_steps.token_states(pipeline, [""], [""])
     batch = {"latents": latents, "wanted": latents, "timesteps": torch.zeros(1), "states": states}
     cost = cost_of(few_steps.build_objective(run, base), batch)
     stage = Stage(run.fit.total_steps, run.fit.batch_size, cost)

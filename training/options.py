@@ -109,6 +109,13 @@ def finished(folder: Path, part: str) -> Path:
     return folder
 
 
+def based_on(folder: Path) -> Path:
+    """Raises FileNotFoundError unless `folder`, of `--init-from`, is a pipeline's."""
+    if not (folder / "model_index.json").is_file():
+        raise FileNotFoundError(f"--init-from {folder}: no model_index.json there; name a pipeline folder.")
+    return folder
+
+
 def accelerator_of(options: Options) -> Accelerator:
     """On CUDA where it is found; in the chosen precision, or that of `accelerate launch`, or bf16.
 

@@ -110,6 +110,20 @@ def test_schedules_that_do_not_fit_are_refused(scheduler: Any, words: str):
 
 @pytest.mark.parametrize(
     "values, words",
+    [
+        ({"guidance_scale": 1.0}, "guidance_scale=1.0 of .*: few steps are learned with guidance"),
+        ({"negative_start": 0.25}, "negative_start=0.25 of .*: few steps are learned with the same guidance"),
+        ({"guidance_interval": (0.0, 0.7)}, "guidance_interval=.*take it out of the folder's"),
+    ],
+)
+def test_guidance_that_differs_from_step_to_step_is_refused(base: Base, values: dict[str, Any], words: str):
+    base.pipeline.generation_defaults = replace(base.pipeline.generation_defaults, **values)
+    with pytest.raises(ValueError, match=words):
+        few_steps.build_paths(RUN, base, SMOKE.world, stream=1, count=1, folder=Path("nowhere"))
+
+
+@pytest.mark.parametrize(
+    "values, words",
     [({"parts": 1}, "parts=1: must be at least 2"), ({"negative_share": 1.5}, "choose 0 to 1")],
 )
 def test_numbers_out_of_range_are_refused(values: dict[str, Any], words: str):
