@@ -20,6 +20,12 @@ HEADS = 4
 """Of the attention in a decoder's layers."""
 SCENE = "scene"
 """Fields without a dot in their name (city, weather ...) belong to the whole scene."""
+COUNT = "count"
+"""The question that a network with `points` answers by pointing."""
+MOST = 4
+"""Largest number of like things that is told from its neighbors."""
+NO_POINT_BIAS = 8.0
+"""Of an untrained network: it points at one cell in 3,000 for each kind, so that it begins near the truth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +44,13 @@ class RecogniserConfig:
     decoder_layers: int = 0
     """Layers in which the subjects' queries look at the map and at each other (as in arXiv 2005.12872); 0:
     each looks once, by itself."""
+    points: bool = False
+    """Whether it points at each single thing in the merged map (as in arXiv 1904.07850), and answers with the
+    number of points in mind (the sum of a density, as in Lempitsky and Zisserman 2010)."""
+
+    def __post_init__(self) -> None:
+        if self.points and not self.merged:
+            raise ValueError("points=True: needs a merged map; set merged, e.g. to 64.")
 
 
 class Recogniser(nn.Module):
@@ -72,7 +85,13 @@ class Recogniser(nn.Module):
             )
             for _ in range(config.decoder_layers)
         )
-        self.hidden = nn.Linear(3 * width, width)
+        self.counted = [s for s in self.subjects if (s, COUNT) in asked] if config.points else []
+        if config.points:
+            self.points = nn.Conv2d(width, 1 + len(self.counted), 1)
+            nn.init.normal_(self.points.weight, std=0.01)
+            nn.init.zeros_(self.points.bias)  # type: ignore[arg-type]
+            self.points.bias.data[0] = NO_POINT_BIAS  # type: ignore[union-attr, index]
+        self.hidden = nn.Linear(3 * width + (1 + MOST if config.points else 0), width)
         self.heads = nn.ModuleDict()
         self._asked: list[tuple[int, str]] = []
         for (subject, question), (_, classes) in zip(asked, config.fields, strict=True):
@@ -108,6 +127,21 @@ class Recogniser(nn.Module):
         """What each subject's query found: features for answers and for distances between pictures."""
         return self._found(self.map(pictures))
 
+    def point_logits(
+        self, seen: Float[Tensor, "batch channels rows columns"]
+    ) -> Float[Tensor, "batch kinds rows columns"]:
+        """Of a network with `points`: logits of "no point" and of each of `counted`, for each cell."""
+        return self.points(seen)
+
+    def _numbers(self, seen: Tensor) -> Tensor:
+        """How near the number of each subject's points is to 0 ... `MOST`, [batch, subjects, 1 + MOST]."""
+        number = self.point_logits(seen).float().softmax(dim=1)[:, 1:].sum(dim=(2, 3))
+        near = torch.exp(-4 * (number[..., None] - torch.arange(1 + MOST, device=number.device)) ** 2)
+        places = [self.subjects.index(subject) for subject in self.counted]
+        numbers = near.new_zeros(len(near), len(self.subjects), 1 + MOST)
+        numbers[:, places] = near
+        return numbers
+
     def _found(self, seen: Tensor) -> Tensor:
         tokens = seen.flatten(2).transpose(1, 2)
         tokens = tokens + _positions(seen.shape[2], seen.shape[3]).to(tokens) @ self.places[0]
@@ -120,7 +154,10 @@ class Recogniser(nn.Module):
             scores = (tokens @ self.queries.T * tokens.shape[-1] ** -0.5).softmax(dim=1)
             found = scores.transpose(1, 2) @ tokens
         overall = tokens.mean(dim=1, keepdim=True).expand_as(found)
-        return F.silu(self.hidden(torch.cat([found, overall, queries], dim=2)))
+        known = [found, overall, queries]
+        if self.config.points:
+            known.append(self._numbers(seen).to(found))
+        return F.silu(self.hidden(torch.cat(known, dim=2)))
 
     def forward(
         self, pictures: Float[Tensor, "batch 3 height width"]
@@ -162,7 +199,7 @@ class Recogniser(nn.Module):
             raise FileNotFoundError(f"folder={folder}: no {CONFIG} of a recogniser there; train or name one.")
         raw = json.loads((folder / CONFIG).read_text())
         fields = tuple((name, tuple(classes)) for name, classes in raw["fields"])
-        shape = {name: raw[name] for name in ("merged", "decoder_layers") if name in raw}
+        shape = {name: raw[name] for name in ("merged", "decoder_layers", "points") if name in raw}
         config = RecogniserConfig(widths=tuple(raw["widths"]), blocks=raw["blocks"], fields=fields, **shape)
         with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten, are drawn globally
             network = cls(config)

@@ -67,6 +67,8 @@ def build_parser() -> OneLineParser:
                 choices=("bf16", "fp16", "no"),
                 help="default: accelerate launch's own, else bf16",
             )
+        if name in ("recogniser", "judge", "second_judge"):
+            part.add_argument("--init-from", type=Path, help="folder of a recogniser to go on from")
         if name in ("vae", "text", "unet", "few_steps"):
             part.add_argument(
                 "--init-from",

@@ -69,6 +69,9 @@ def train_recogniser(options: Options) -> None:
     recipe = chosen_recipe(options)
     run = getattr(recipe, options.part)
     run = replace(run, fit=with_steps(run.fit, options))
+    initial = recogniser_run.Recogniser.load(options.init_from) if options.init_from else None
+    if initial is not None:  # before anything is rendered
+        recogniser_run.copy_recogniser(initial, recogniser_run.build_recogniser(run))
     if options.dry_run:
         return estimate_recogniser(run, size=recipe.size, name=options.part)
     accelerator = accelerator_of(options)
@@ -90,7 +93,13 @@ def train_recogniser(options: Options) -> None:
         book.write(progress.step, {f"held_out/{name}": value for name, value in scores.items()})
         tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
 
-    progresses = recogniser_run.train(run, postcards, run_folder=folder, accelerator=accelerator)
+    progresses = recogniser_run.train(
+        run,
+        postcards,
+        run_folder=folder,
+        accelerator=accelerator,
+        initial=initial,
+    )
     watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
     if accelerator.is_main_process:
         deliver(folder / "final", recogniser_run.trained_recogniser(run, folder).save)

@@ -60,7 +60,10 @@ def estimate_recogniser(run: RecogniserRun, *, size: int, name: str) -> None:
     objective = build_objective(run)
     codes = torch.zeros(1, len(class_counts()), dtype=torch.int64)
     parts = torch.zeros(1, size // PART_CELL, size // PART_CELL, dtype=torch.int64)
-    cost = cost_of(objective, {"pictures": torch.zeros(1, 3, size, size), "codes": codes, "parts": parts})
+    cost = cost_of(
+        objective,
+        {"pictures": torch.zeros(1, 3, size, size), "codes": codes, "parts": parts, "points": parts},
+    )
     print_estimate(objective, [Stage(run.fit.total_steps, run.fit.batch_size, cost)], name=name)
 
 

@@ -177,10 +177,24 @@ POSTCARDS128 = Recipe(
         ),
     ),
     judge=RecogniserRun(
-        widths=(24, 48, 96, 128), seed=11, merged=64, decoder_layers=2, part_weight=0.5, fit=_JUDGES
+        widths=(24, 48, 96, 128),
+        seed=11,
+        merged=64,
+        decoder_layers=2,
+        part_weight=0.5,
+        point_weight=0.1,
+        mirrored_share=0.5,
+        fit=_JUDGES,
     ),
     second_judge=RecogniserRun(
-        widths=(32, 48, 64, 96, 128), seed=21, merged=48, decoder_layers=2, part_weight=0.5, fit=_JUDGES
+        widths=(32, 48, 64, 96, 128),
+        seed=21,
+        merged=48,
+        decoder_layers=2,
+        part_weight=0.5,
+        point_weight=0.1,
+        mirrored_share=0.5,
+        fit=_JUDGES,
     ),
     vae=VaeRun(
         fit=FitConfig(

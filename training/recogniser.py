@@ -3,23 +3,26 @@
 Knows nothing of latents or captions. Recogniser 1 serves losses; recognisers 2 and 3 only judge.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ldm_pipeline.judge import Recogniser, RecogniserConfig
 from training.claims import FIELD_INDEX, FIELDS, NOT_CLAIMED, question_kind
-from training.data.postcards import Postcards
+from training.data.cache import content_key
+from training.data.postcards import PART_CELL, Postcards
 from training.data.records import record_codes
 from training.draws import generator, samples_at
 from training.loop import Batch, FitConfig, Progress, fingerprint, fit, load_averaged
+from training.optim import UNSAID
 from training.pictures import picture_tensor
 from training.scenes.parts import CODES, NOTHING
 from training.scenes.world import KINDS
@@ -27,6 +30,11 @@ from training.scenes.world import KINDS
 T = TypeVar("T")
 NOTHING_WEIGHT = 0.2
 """Of cells that belong to nothing, four of five, in the loss of parts."""
+POINT_HEIGHT = 0.8
+"""Where a thing is pointed at, in heights above its lower edge: a front row hides what is low."""
+OPPOSITE = {"left": "right", "right": "left"}
+UNTOLD = -100
+"""Of a cell, in the loss of points: a thing that cannot be seen has its point there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,22 +53,30 @@ class RecogniserRun:
     """Both as in `RecogniserConfig`."""
     part_weight: float = 0.0
     """Of a second loss: what each cell of 4 x 4 pixels belongs to is told from the merged map."""
+    point_weight: float = field(default=0.0, metadata=UNSAID)
+    """Of a third loss, for networks that count by pointing: which cells hold a single thing's point."""
+    mirrored_share: float = field(default=0.0, metadata=UNSAID)
+    """Share of the training pictures that are seen in a mirror; left is right then."""
 
     def __post_init__(self) -> None:
-        if self.part_weight and not self.merged:
-            raise ValueError(f"part_weight={self.part_weight}: needs a merged map; set merged, e.g. to 64.")
+        for name in ("part_weight", "point_weight"):
+            if getattr(self, name) and not self.merged:
+                raise ValueError(f"{name}={getattr(self, name)}: needs a merged map; set merged, e.g. to 64.")
+        if not 0 <= self.mirrored_share <= 1:
+            raise ValueError(f"mirrored_share={self.mirrored_share}: is a share; choose 0 to 1.")
 
 
 class RecogniserObjective(nn.Module):
     """Mean cross-entropy over the kinds of questions that are told, each over the fields that pictures tell.
 
     So the color of a garment, which few pictures tell, counts as much as what is absent from nearly all. With
-    `part_weight`, plus so much of the cross-entropy of each cell's part.
+    `part_weight`, plus so much of the cross-entropy of each cell's part; with `point_weight`, plus so much of
+    that of each cell's point, over the number of points.
     """
 
-    def __init__(self, recogniser: Recogniser, *, part_weight: float = 0.0):
+    def __init__(self, recogniser: Recogniser, *, part_weight: float = 0.0, point_weight: float = 0.0):
         super().__init__()
-        self.recogniser, self.part_weight = recogniser, part_weight
+        self.recogniser, self.part_weight, self.point_weight = recogniser, part_weight, point_weight
         kinds = [question_kind(name) for name, _ in recogniser.config.fields]
         self.kinds = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in dict.fromkeys(kinds)}
         if part_weight:
@@ -71,10 +87,10 @@ class RecogniserObjective(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`pictures` [-1, 1] [n, 3, height, width], `codes` int64 [n, fields]; with a part weight, also
-        `parts` int64 [n, height/4, width/4]."""
+        `parts`, with a point weight also `points`, both int64 [n, height/4, width/4]."""
         seen = self.recogniser.map(batch["pictures"])
         answers, codes = self.recogniser.answers(seen), batch["codes"]
-        losses, asked = [], codes.new_zeros(())
+        kinds, asked = [], codes.new_zeros(())
         for fields in self.kinds.values():
             told = (codes[:, fields] != NOT_CLAIMED).sum()
             asked = asked + (told > 0)
@@ -82,14 +98,24 @@ class RecogniserObjective(nn.Module):
                 F.cross_entropy(answers[i].float(), codes[:, i], ignore_index=NOT_CLAIMED, reduction="sum")
                 for i in fields
             ]
-            losses.append(torch.stack(sums).sum() / told.clamp(min=1))
-        read = torch.stack(losses).sum() / asked.clamp(min=1)
-        if not self.part_weight:
-            return {"loss": read}
-        parts = F.cross_entropy(
-            self.part_head(seen).float(), batch["parts"], weight=self.get_buffer("part_weights")
-        )
-        return {"loss": read + self.part_weight * parts, "read": read, "parts": parts}
+            kinds.append(torch.stack(sums).sum() / told.clamp(min=1))
+        read = torch.stack(kinds).sum() / asked.clamp(min=1)
+        losses, loss = {"read": read}, read
+        if self.part_weight:
+            losses["parts"] = F.cross_entropy(
+                self.part_head(seen).float(), batch["parts"], weight=self.get_buffer("part_weights")
+            )
+            loss = loss + self.part_weight * losses["parts"]
+        if self.point_weight:
+            points = F.cross_entropy(
+                self.recogniser.point_logits(seen).float(),
+                batch["points"],
+                ignore_index=UNTOLD,
+                reduction="sum",
+            )
+            losses["points"] = points / (batch["points"] > 0).sum().clamp(min=1)
+            loss = loss + self.point_weight * losses["points"]
+        return {"loss": loss, **losses} if len(losses) > 1 else {"loss": loss}
 
 
 def build_recogniser(run: RecogniserRun) -> Recogniser:
@@ -103,15 +129,45 @@ def build_recogniser(run: RecogniserRun) -> Recogniser:
                 fields=FIELDS,
                 merged=run.merged,
                 decoder_layers=run.decoder_layers,
+                points=run.point_weight > 0,
             )
         ),
     )
 
 
-def build_objective(run: RecogniserRun) -> RecogniserObjective:
-    """Of an untrained recogniser; a function of `run.seed` too."""
+def build_objective(run: RecogniserRun, *, initial: Recogniser | None = None) -> RecogniserObjective:
+    """Of an untrained recogniser, or of one that goes on from `initial`; a function of `run.seed` too.
+
+    Raises:
+        ValueError: `initial` has another shape (but it need not point), or answers other questions.
+    """
     recogniser = build_recogniser(run)
-    return _seeded(run, lambda: RecogniserObjective(recogniser, part_weight=run.part_weight))
+    if initial is not None:
+        copy_recogniser(initial, recogniser)
+    return _seeded(
+        run,
+        lambda: RecogniserObjective(recogniser, part_weight=run.part_weight, point_weight=run.point_weight),
+    )
+
+
+@torch.no_grad()
+def copy_recogniser(old: Recogniser, new: Recogniser) -> None:
+    """Load `old` into `new`, which may point where `old` does not: then its answers stay what they were.
+
+    Raises:
+        ValueError: they differ in anything else, or `old` points and `new` does not.
+    """
+    shapes = [asdict(network.config) for network in (old, new)]
+    differing = [name for name in shapes[0] if shapes[0][name] != shapes[1][name]]
+    if differing and (differing != ["points"] or old.config.points):
+        raise ValueError(
+            f"--init-from: not the recipe's network (other {', '.join(differing)}); name another folder, or "
+            "change the recipe with --set."
+        )
+    weights = old.state_dict()
+    hidden = new.hidden.weight.new_zeros(new.hidden.weight.shape)
+    hidden[:, : weights["hidden.weight"].shape[1]] = weights["hidden.weight"]
+    new.load_state_dict({**weights, "hidden.weight": hidden}, strict=not differing)
 
 
 def _seeded(run: RecogniserRun, build: Callable[[], T]) -> T:
@@ -144,11 +200,62 @@ def small_codes(postcards: Postcards) -> Tensor:
     return small
 
 
+def all_points(postcards: Postcards) -> list[Int64[Tensor, "points 3"]]:
+    """Of each picture: row and column of its things' points among cells of 4 x 4 pixels, and what is there.
+
+    That is 1 + the kind's place among the kinds, in the alphabet's order as in `Recogniser.counted`, or
+    `UNTOLD` for a thing that cannot be seen.
+    """
+    cells, kinds = postcards.config.size // PART_CELL, sorted(KINDS)
+    found = []
+    for scene, sight in postcards:
+        rows = [
+            (
+                min(max(int((thing.y - POINT_HEIGHT * thing.height) * cells / 1000), 0), cells - 1),
+                min(max(int(thing.x * cells / 1000), 0), cells - 1),
+                1 + kinds.index(thing.kind) if visible else UNTOLD,
+            )
+            for thing, visible in zip(scene.things, sight.things_seen, strict=True)
+        ]
+        found.append(torch.tensor(rows, dtype=torch.int64).reshape(-1, 3))
+    return found
+
+
+def point_map(points: Sequence[Int64[Tensor, "points 3"]], cells: int) -> Int64[Tensor, "n cells cells"]:
+    """What each cell holds the point of: 0 nothing; else as in `all_points`. What can be seen goes first."""
+    maps = torch.zeros(len(points), cells, cells, dtype=torch.int64)
+    for number, of_picture in enumerate(points):
+        for row, column, what in sorted(of_picture.tolist(), key=lambda point: point[2]):
+            maps[number, row, column] = what
+    return maps
+
+
+def mirror(batch: Batch, chosen: Tensor) -> None:
+    """Turn the `chosen` rows of a batch, bool [n], left for right, what is asked of them too; in place."""
+    for name in ("pictures", "parts", "points"):
+        if name in batch:
+            batch[name][chosen] = batch[name][chosen].flip(-1)
+    codes = batch["codes"].clone()
+    for name, classes in FIELDS:
+        if question_kind(name) == "side":
+            turned = torch.tensor(
+                [*(classes.index(OPPOSITE.get(side, side)) for side in classes), NOT_CLAIMED]
+            )
+            codes[chosen, FIELD_INDEX[name]] = turned[codes[chosen, FIELD_INDEX[name]]]
+    batch["codes"] = codes
+
+
 def train(
-    run: RecogniserRun, postcards: Postcards, *, run_folder: Path, accelerator: Accelerator
+    run: RecogniserRun,
+    postcards: Postcards,
+    *,
+    run_folder: Path,
+    accelerator: Accelerator,
+    initial: Recogniser | None = None,
 ) -> Iterator[Progress]:
-    """Train on rendered scenes; yields `Progress`."""
+    """Train on rendered scenes, from `initial` on where it is given; yields `Progress`."""
     codes = all_codes(postcards)
+    points = all_points(postcards) if run.point_weight else []
 
     def batch_at(step: int) -> Batch:
         indices = samples_at(run.seed, step, batch_size=run.fit.batch_size, count=len(postcards))
@@ -159,10 +266,17 @@ def train(
         batch = {"pictures": pictures.contiguous(memory_format=torch.channels_last), "codes": codes[indices]}
         if run.part_weight:
             batch["parts"] = torch.from_numpy(postcards.parts(indices.tolist())).long()
+        if run.point_weight:
+            cells = pictures.shape[2] // PART_CELL
+            batch["points"] = point_map([points[i] for i in indices.tolist()], cells)
+        if run.mirrored_share:
+            mirror(batch, torch.rand(len(indices), generator=draws) < run.mirrored_share)
         return batch
 
-    objective = build_objective(run).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    identity = fingerprint("recogniser", run, postcards.config.key, len(postcards))
+    objective = build_objective(run, initial=initial)
+    objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    start = () if initial is None else (content_key(initial),)
+    identity = fingerprint("recogniser", run, postcards.config.key, len(postcards), *start)
     yield from fit(
         objective, batch_at, config=run.fit, run_folder=run_folder, accelerator=accelerator, identity=identity
     )

@@ -12,6 +12,8 @@ FIELDS = (
     ("dog.present", ("no", "yes")),
     ("cat.present", ("no", "yes")),
     ("dog.color", ("red", "blue", "black", "white")),
+    ("dog.count", ("1", "2", "3", "4")),
+    ("cat.count", ("1", "2", "3", "4")),
 )
 PICTURES = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -19,6 +21,9 @@ PICTURES = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0)) 
 CONFIGS = {
     "last stage": RecogniserConfig(widths=(8, 16), blocks=1, fields=FIELDS),
     "merged": RecogniserConfig(widths=(8, 16, 24), blocks=1, fields=FIELDS, merged=16, decoder_layers=2),
+    "points": RecogniserConfig(
+        widths=(8, 16, 24), blocks=1, fields=FIELDS, merged=16, decoder_layers=2, points=True
+    ),
 }
 
 
@@ -30,9 +35,11 @@ def recogniser(request: pytest.FixtureRequest) -> Recogniser:
 
 
 def test_it_answers_every_field_of_every_picture(recogniser: Recogniser):
-    assert [tuple(answer.shape) for answer in recogniser(PICTURES)] == [(2, 3), (2, 2), (2, 2), (2, 4)]
+    assert [tuple(answer.shape) for answer in recogniser(PICTURES)] == [
+        (2, len(classes)) for _, classes in FIELDS
+    ]
     reading = recogniser.read(PICTURES)
-    assert reading.classes.shape == reading.confidence.shape == (2, 4)
+    assert reading.classes.shape == reading.confidence.shape == (2, 6)
     assert ((reading.confidence > 0) & (reading.confidence <= 1)).all()
     best = recogniser(PICTURES)[3].argmax(dim=1).tolist()
     assert reading.of("dog.color") == [FIELDS[3][1][i] for i in best]
@@ -53,6 +60,29 @@ def test_a_merged_map_depends_on_fine_stages_and_on_coarse_ones(stage: int):
     recogniser.map(PICTURES)[0, :, 2, 3].square().sum().backward()
     lateral = recogniser.get_parameter(f"laterals.{stage - 1}.weight").grad
     assert lateral is not None and lateral.abs().sum() > 0
+
+
+def test_what_it_points_at_counts_and_only_for_the_kind_that_is_pointed_at():
+    recogniser = Recogniser(CONFIGS["points"]).eval()
+    assert recogniser.counted == ["cat", "dog"]
+    seen = torch.zeros(1, 16, 8, 12)
+    with torch.no_grad():
+        recogniser.points.weight.zero_()
+        recogniser.points.weight[2, 0] = 40.0  # the first feature points at a dog
+        recogniser.points.bias.copy_(torch.tensor([20.0, 0, 0]))
+    for number in range(5):
+        seen[0, 0, 0, :number] = 1
+        cat, dog = (recogniser._numbers(seen)[0, recogniser.subjects.index(name)] for name in ("cat", "dog"))
+        assert dog.argmax() == number and dog[number] > 0.99 and cat.argmax() == 0
+    scene = recogniser._numbers(seen)[0, recogniser.subjects.index("scene")]
+    assert not scene.any()  # nobody counts scenes
+    with pytest.raises(ValueError, match="points=True: needs a merged map"):
+        RecogniserConfig(widths=(8, 16), blocks=1, fields=FIELDS, points=True)
+
+
+def test_an_untrained_network_points_at_next_to_nothing():
+    recogniser = Recogniser(CONFIGS["points"])
+    assert (recogniser._numbers(recogniser.map(PICTURES))[:, :2].argmax(dim=2) == 0).all()
 
 
 def test_a_picture_is_read_alike_alone_and_in_a_batch(recogniser: Recogniser):

@@ -46,6 +46,7 @@ def training(*arguments: str | Path) -> int:
         (["unet", "--recipe", "smoke", "--set", "name=my"], "--set name=my: a recipe keeps its name"),
         (["scenes", "--recipe", "smoke", "--set", "size=100"], "size=100: choose a multiple of 8 from 64"),
         (["scenes", "--recipe", "smoke", "--set", "scene_seed=3"], "streams 2 to 99 are for judging only"),
+        (["judge", "--recipe", "smoke", "--init-from", "nowhere"], "nowhere: no config.json of a recogniser"),
         (["vae", "--recipe", "smoke", "--init-from", "nowhere"], "nowhere: no vae/config.json there"),
         (["text", "--recipe", "smoke", "--init-from", "nowhere"], "nowhere: no model_index.json there"),
         (["unet", "--recipe", "smoke", "--text-from", "nowhere"], "for warm legs; give --init-from too"),

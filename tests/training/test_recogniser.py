@@ -11,15 +11,22 @@ from training.claims import FIELD_INDEX, FIELDS, NOT_CLAIMED, PRESENT
 from training.data.postcards import Postcards
 from training.recipes import SMOKE
 from training.recogniser import (
+    UNTOLD,
     RecogniserObjective,
     all_codes,
+    all_points,
+    build_objective,
     build_recogniser,
+    copy_recogniser,
     field_accuracy,
     group_accuracy,
+    mirror,
+    point_map,
     small_codes,
     train,
     trained_recogniser,
 )
+from training.scenes.world import KINDS
 
 RUN = replace(SMOKE.recogniser, fit=replace(SMOKE.recogniser.fit, total_steps=30))
 
@@ -77,6 +84,103 @@ def test_parts_are_told_from_the_merged_map_of_runs_that_ask_for_them(
     assert trained_recogniser(run, tmp_path).config.merged == run.merged
     with pytest.raises(ValueError, match="part_weight=0.5: needs a merged map"):
         replace(run, merged=0)
+
+
+COUNTING = replace(SMOKE.judge, point_weight=0.2, fit=replace(SMOKE.judge.fit, total_steps=30))
+
+
+def test_things_are_pointed_at_where_they_stand(postcards: Postcards):
+    assert build_recogniser(COUNTING).counted == sorted(KINDS)
+    points = all_points(postcards)
+    cells, told = 64 // 4, 0
+    for (scene, sight), found, cells_of in zip(postcards, points, point_map(points, cells), strict=True):
+        assert len(found) == len(scene.things) and all(sight.things_seen)
+        for thing, (row, column, what) in zip(scene.things, found.tolist(), strict=True):
+            assert abs((column + 0.5) * 1000 / cells - thing.x) <= 1000 / cells
+            middle = (row + 0.5) * 1000 / cells
+            assert thing.y - thing.height - 1000 / cells < middle < thing.y - thing.height / 2
+            assert what == 1 + sorted(KINDS).index(thing.kind) == cells_of[row, column]
+        told += int((cells_of != 0).sum())
+    assert told > 0.9 * sum(map(len, points)) > 30
+
+
+def test_the_points_of_hidden_things_are_left_open_unless_something_else_is_there():
+    points = [torch.tensor([[1, 2, UNTOLD], [3, 4, UNTOLD], [3, 4, 5]]), torch.empty(0, 3, dtype=torch.int64)]
+    maps = point_map(points, 6)
+    assert maps[0, 1, 2] == UNTOLD and maps[0, 3, 4] == 5
+    assert int((maps[0] != 0).sum()) == 2 and not maps[1].any()
+
+
+def test_points_are_learned_and_the_part_of_the_loss_that_they_are_given(
+    postcards: Postcards, tmp_path: Path, accelerator: Accelerator
+):
+    progresses = list(train(COUNTING, postcards, run_folder=tmp_path, accelerator=accelerator))
+    first, last = progresses[0].losses, progresses[-1].losses
+    whole = first["read"] + COUNTING.part_weight * first["parts"] + COUNTING.point_weight * first["points"]
+    assert first["loss"] == pytest.approx(whole, rel=1e-5) and last["points"] < 0.9 * first["points"]
+    assert trained_recogniser(COUNTING, tmp_path).config.points
+    with pytest.raises(ValueError, match="point_weight=0.2: needs a merged map"):
+        replace(COUNTING, merged=0, part_weight=0)
+
+
+def test_a_cell_that_is_left_open_costs_nothing_and_points_are_averaged_over():
+    objective = build_objective(COUNTING)
+    pictures = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    points = torch.full((1, 16, 16), UNTOLD)
+    batch = {
+        "pictures": pictures,
+        "codes": torch.full((1, len(FIELDS)), NOT_CLAIMED),
+        "parts": torch.zeros(1, 16, 16, dtype=torch.int64),
+        "points": points,
+    }
+    assert objective(batch)["points"].item() == 0
+    points[0, 3, 4], points[0, 5, 6] = 2, 7
+    logs = objective.recogniser.point_logits(objective.recogniser.map(pictures)).log_softmax(dim=1)
+    torch.testing.assert_close(objective(batch)["points"], -(logs[0, 2, 3, 4] + logs[0, 7, 5, 6]) / 2)
+
+
+def test_a_warm_judge_answers_as_before_and_may_learn_to_point(
+    postcards: Postcards, tmp_path: Path, accelerator: Accelerator
+):
+    old = build_recogniser(SMOKE.judge)
+    pictures = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for run in (SMOKE.judge, COUNTING):
+        new = build_objective(replace(run, seed=5), initial=old).recogniser
+        for before, after in zip(old(pictures), new(pictures), strict=True):
+            torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"--init-from: not the recipe's network \(other widths\)"):
+        copy_recogniser(build_recogniser(replace(SMOKE.judge, widths=(8, 16, 24))), old)
+    with pytest.raises(ValueError, match=r"not the recipe's network \(other points\)"):
+        copy_recogniser(build_recogniser(COUNTING), old)
+    run = replace(COUNTING, fit=replace(COUNTING.fit, total_steps=1))
+    list(train(run, postcards, run_folder=tmp_path, accelerator=accelerator, initial=old))
+    with pytest.raises(ValueError, match="another recipe"):  # warm and cold are two runs
+        list(train(run, postcards, run_folder=tmp_path, accelerator=accelerator))
+
+
+def test_a_mirror_turns_pictures_sides_parts_and_points_and_nothing_else():
+    side, city = FIELD_INDEX["dog.side"], FIELD_INDEX["city"]
+    codes = torch.full((3, len(FIELDS)), NOT_CLAIMED)
+    codes[:, city], codes[:, side] = 1, torch.tensor([0, 1, 2])
+    codes[:, FIELD_INDEX["cat.side"]] = torch.tensor([2, NOT_CLAIMED, 2])
+    batch = {
+        "pictures": torch.arange(2 * 3 * 3 * 4.0).reshape(2, 3, 3, 4)[[0, 1, 1]],
+        "parts": torch.arange(12).reshape(1, 3, 4).repeat(3, 1, 1),
+        "points": torch.arange(12).reshape(1, 3, 4).repeat(3, 1, 1),
+        "codes": codes,
+    }
+    before = {name: tensor.clone() for name, tensor in batch.items()}
+    mirror(batch, torch.tensor([True, True, False]))
+    left, center, right = (FIELDS[side][1].index(name) for name in ("left", "center", "right"))
+    assert (left, center, right) == (0, 1, 2)
+    assert batch["codes"][:, side].tolist() == [right, center, right]
+    assert batch["codes"][:, FIELD_INDEX["cat.side"]].tolist() == [left, NOT_CLAIMED, right]
+    assert torch.equal(batch["codes"][:, city], before["codes"][:, city])
+    for name in ("pictures", "parts", "points"):
+        assert torch.equal(batch[name][:2], before[name][:2].flip(-1))
+        assert torch.equal(batch[name][2], before[name][2])
+    with pytest.raises(ValueError, match="mirrored_share=2: is a share"):
+        replace(COUNTING, mirrored_share=2)
 
 
 def test_small_things_are_those_below_the_median_and_asked_for_presence_and_color_only(postcards: Postcards):
