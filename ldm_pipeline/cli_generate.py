@@ -63,7 +63,8 @@ def add_generate(commands: Any) -> None:
     draw.add_argument(
         "--model", metavar="MODEL", help="a name, a folder or a .safetensors file; else the bundled model"
     )
-    draw.add_argument("--lora", type=Path, metavar="FILE", help="a LoRA, .safetensors")
+    lora = 'a LoRA, .safetensors, or a bundled one\'s name: "few_steps" draws in four'
+    draw.add_argument("--lora", type=lora_file, metavar="FILE", help=lora)
     draw.add_argument("--scheduler", metavar="NAME", help='e.g. "dpm++" or "unipc"; else the model\'s own')
     draw.add_argument("--steps", type=int, metavar="N", help="denoising steps; else the model's own")
     draw.add_argument(
@@ -274,6 +275,13 @@ def left_out(packages: Sequence[str]) -> Iterator[None]:
         for name in hidden:
             if sys.modules.get(name) is None:
                 sys.modules.pop(name, None)
+
+
+def lora_file(text: str) -> Path:
+    """The file that `--lora` stands for."""
+    from ldm_pipeline.folder import lora_path
+
+    return lora_path(text)
 
 
 def quiet_libraries() -> None:

@@ -18,6 +18,10 @@ from safetensors import SafetensorError, safe_open
 
 MODELS = Path(__file__).parent / "models"
 DEFAULTS_FILE = "generation_defaults.json"
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""diffusers' name for a LoRA's weights."""
+FEW_STEPS_FACT = "ldm_few_steps"
+"""In the header of a LoRA for few steps: how many it was made for."""
 KNOWN_WORDS_FILE = "tokenizer/known_words.txt"
 INPAINTING_CHANNELS = 9
 PICKLE_ENDINGS = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
@@ -80,6 +84,20 @@ def bundled_folder(name: str = "postcards") -> Path:
         there = sorted(path.name for path in MODELS.glob("*") if path.is_dir())
         raise ValueError(f"there is no bundled model {name!r}: there is {', '.join(there) or 'none'}")
     return folder
+
+
+def lora_path(name: str | os.PathLike[str]) -> Path:
+    """Give the file of a bundled LoRA, such as "few_steps", for its name; anything else is a path already."""
+    text = os.fspath(name)
+    bundled = MODELS / text / LORA_FILE
+    return bundled if text.isidentifier() and not Path(text).exists() and bundled.is_file() else Path(text)
+
+
+def few_steps_of(lora: Path) -> int | None:
+    """How many denoising steps a LoRA was made for, by its header; None for one that says nothing of it."""
+    with safe_open(lora, framework="np") as file:
+        told = (file.metadata() or {}).get(FEW_STEPS_FACT, "")
+    return int(told) if told.isdecimal() and int(told) > 0 else None
 
 
 def check_model_index(folder: Path, *, replaced: Collection[str] = ()) -> None:

@@ -4,12 +4,13 @@ It does not know how pictures are drawn, nor what the folder's files hold: `fold
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from ldm_pipeline.devices import DTYPES, checked_device, fastest_dtype
-from ldm_pipeline.folder import bundled_folder, pickle_remedy
+from ldm_pipeline.folder import bundled_folder, few_steps_of, lora_path, pickle_remedy
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
 
 
@@ -30,7 +31,9 @@ def load_pipeline(
         device: "cpu", "cuda", "cuda:1", "mps"; None takes an accelerator where there is one.
         dtype: "float32", "float16", "bfloat16", or "auto": bfloat16 on hardware that computes in it, else
             float16 on an accelerator and float32 on a CPU. `pipeline.dtype` tells which; recipes record it.
-        lora: A LoRA's `.safetensors` file; needs the extra `lora`.
+        lora: A LoRA's `.safetensors` file, or the name of a bundled one ("few_steps": four steps instead of
+            fourteen, for the bundled model); needs the extra `lora`. With a LoRA for few steps, calls that
+            say no number of steps take what it was made for.
         scheduler: A short name ("dpm++", "unipc") or diffusers' class name; None keeps the model's own.
 
     Raises:
@@ -40,7 +43,7 @@ def load_pipeline(
         raise ValueError(f"dtype={dtype!r} is unknown: use auto or one of {', '.join(DTYPES)}")
     place = checked_device(device)
     number_type = fastest_dtype(place) if dtype == "auto" else DTYPES[dtype]
-    lora_file = _safetensors_file("lora", lora) if lora is not None else None
+    lora_file = _safetensors_file("lora", lora_path(lora)) if lora is not None else None
     pipeline = _open(model, number_type)
     if scheduler is not None:
         pipeline.use_scheduler(scheduler)
@@ -82,6 +85,9 @@ def _add_lora(pipeline: LatentDiffusionPipeline, lora: Path) -> None:
         if "PEFT" in str(error):
             raise ValueError("lora needs the package peft: run pip install '.[lora]' in a checkout") from None
         raise ValueError(f"lora={lora.name!r} does not fit this model: {error}") from error
+    steps = few_steps_of(lora)
+    if steps is not None:
+        pipeline.generation_defaults = replace(pipeline.generation_defaults, num_inference_steps=steps)
 
 
 def _safetensors_file(argument: str, path: str | os.PathLike[str]) -> Path:

@@ -17,7 +17,14 @@ from diffusers import guiders
 
 from ldm_pipeline.call_record import input_hash
 from ldm_pipeline.devices import DTYPES, checked_device
-from ldm_pipeline.folder import SCHEDULER_NAMES, bundled_folder, file_hash, model_hash
+from ldm_pipeline.folder import (
+    LORA_FILE,
+    MODELS,
+    SCHEDULER_NAMES,
+    bundled_folder,
+    file_hash,
+    model_hash,
+)
 from ldm_pipeline.guiders import THAT_WORK
 from ldm_pipeline.loading import bundled_names, load_pipeline
 from ldm_pipeline.pipeline import LatentDiffusionPipeline
@@ -171,7 +178,8 @@ def _bundled_model(recipe: PictureRecipe) -> str:
 
 
 def _lora_file(lora: LoraRecord, files: Sequence[Path]) -> Path:
-    found = [file for file in files if lora.hash and file_hash(file) == lora.hash]
+    bundled = sorted(MODELS.glob(f"*/{LORA_FILE}"))
+    found = [file for file in (*files, *bundled) if lora.hash and file_hash(file) == lora.hash]
     if not found:
         hashed = f"SHA-256 {lora.hash[:HASH_DIGITS]}..." if lora.hash else "no hash recorded"
         raise CannotReplay(f"the recipe's LoRA {lora.name} ({hashed}) is missing: give its file with --lora")

@@ -16,8 +16,10 @@ from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateIm
 from safetensors import safe_open
 
 from ldm_pipeline import LatentDiffusionPipeline
-from ldm_pipeline.folder import MODELS, model_hash
+from ldm_pipeline.folder import LORA_FILE, MODELS, model_hash
 from ldm_pipeline.judge import Recogniser
+from ldm_pipeline.loading import load_pipeline
+from ldm_pipeline.reproduce import reproduce
 from training.data.postcards import PostcardConfig, render_postcards
 from training.parts import LEGS
 from training.pictures import picture_tensor
@@ -25,6 +27,7 @@ from training.recipes import RECIPES, Recipe
 from training.recogniser import all_codes, field_accuracy
 
 MODEL, JUDGE, SECOND_JUDGE = MODELS / "postcards", MODELS / "judge", MODELS / "second_judge"
+FEW_STEPS = MODELS / "few_steps"
 LARGEST_FILE_BYTES, LARGEST_SUM_BYTES = 15_000_000, 60_000_000
 FRESH_SEED = 90_210
 """A stream of scenes that neither training nor evaluation draws from."""
@@ -58,19 +61,19 @@ def few_steps(pipe: Any, prompt: str, *, seed: int) -> np.ndarray:
 def test_model_and_judges_are_small_enough_to_be_committed():
     sizes = {
         path.relative_to(MODELS).as_posix(): path.stat().st_size
-        for folder in (MODEL, JUDGE, SECOND_JUDGE)
+        for folder in (MODEL, JUDGE, SECOND_JUDGE, FEW_STEPS)
         for path in folder.rglob("*")
         if path.is_file()
     }
     assert {name: size for name, size in sizes.items() if size > LARGEST_FILE_BYTES} == {}
     # Card, report and contact sheets lie at the top of the folder and are no part of the model.
-    parts = {name: size for name, size in sizes.items() if name.count("/") > 1 or "judge/" in name}
+    parts = {name: size for name, size in sizes.items() if name.count("/") > 1 or "postcards" not in name}
     assert 1_000_000 < sum(parts.values()) <= LARGEST_SUM_BYTES
 
 
 def test_all_its_weights_are_safetensors_in_half_precision():
     assert not [path for pattern in ("*.bin", "*.pt", "*.ckpt") for path in MODELS.rglob(pattern)]
-    for path in [path for folder in (MODEL, JUDGE, SECOND_JUDGE) for path in folder.rglob("*.safetensors")]:
+    for path in [path for folder in MODELS.iterdir() for path in folder.rglob("*.safetensors")]:
         with safe_open(path, "pt") as file:
             kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (no mapping)
         assert kinds == {"F16"}, path.name
@@ -136,6 +139,29 @@ def test_its_card_lists_every_leg_and_names_these_weights():
         for note in leg["notes"]:
             assert note in card
     assert "Not evaluated" not in card and re.search(r"\| city \| \d", card), "the card tells measured scores"
+
+
+@pytest.mark.skipif(not (FEW_STEPS / LORA_FILE).is_file(), reason="no bundled LoRA here")
+def test_the_bundled_lora_draws_in_four_steps_what_takes_sixteen(pipe: Any, tmp_path: Path):
+    assert f"`{model_hash(MODEL)}`" in (FEW_STEPS / "README.md").read_text(), "made for other weights"
+    call: dict[str, Any] = {
+        "prompt": ["Paris on a rainy day", "Cairo at sunset", "a red bus in London", "Tokyo in the snow"],
+        "negative_prompt": ["umbrella", "", "", ""],
+        "seed": [1, 2, 3, 4],
+    }
+    quick = load_pipeline(dtype="float32", lora="few_steps")
+    quick.set_progress_bar_config(disable=True)
+
+    def ends(one: Any, steps: int) -> Any:
+        return one(**call, num_inference_steps=steps, output_type="latent").images
+
+    many = ends(pipe, 16)
+    assert (ends(quick, 4) - many).square().mean() < 0.75 * (ends(pipe, 4) - many).square().mean()
+    picture = quick("Paris at night", seed=5).images[0]  # in four steps
+    picture.save(tmp_path / "night.png")
+    assert quick.generation_defaults.num_inference_steps == 4
+    done = reproduce(tmp_path / "night.png")  # its LoRA is found by its hash
+    assert done.level == "bit-exact"
 
 
 @pytest.mark.skipif(not (JUDGE / "config.json").is_file(), reason="no bundled judge here")

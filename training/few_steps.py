@@ -48,7 +48,7 @@ class FewStepsRun:
     """How an adapter for few steps is trained."""
 
     fit: FitConfig
-    lora: LoraShape = LoraShape(rank=8, alpha=8.0, targets=EVERY_LAYER)
+    lora: LoraShape = LoraShape(rank=16, alpha=16.0, targets=EVERY_LAYER)
     seed: int = 6
     steps: int = 4
     """Denoising steps that the adapter is for."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ldm_pipeline.folder import model_hash
+from ldm_pipeline.folder import FEW_STEPS_FACT, model_hash
 from ldm_pipeline.images import contact_sheet
 from training import few_steps
 from training.bases import Base, open_base
@@ -89,7 +89,7 @@ def write_adapter(folder: Path, run: FewStepsRun, base: Base, objective: FewStep
     learned = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     for parameter in learned:
         parameter.data = parameter.data.half()
-    header = {"ldm_few_steps": str(run.steps)}
+    header = {FEW_STEPS_FACT: str(run.steps)}
     write_lora(folder, shape=run.lora, unet=objective.unet, text_encoder=None, facts=header)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel
 
@@ -112,7 +113,7 @@ def write_lora(
 
     Args:
         text_encoder: one that has learned; None where it stayed as it was.
-        facts: texts for the kohya file's header.
+        facts: texts for the files' headers.
     """
     networks = {"unet": unet} | ({"text_encoder": text_encoder} if text_encoder is not None else {})
     layers = {name: _full_names(name, lora_tensors(network)) for name, network in networks.items()}
@@ -125,6 +126,7 @@ def write_lora(
         text_encoder_lora_adapter_metadata=settings.get("text_encoder"),
         weight_name=WEIGHTS,
     )
+    _add_facts(folder / WEIGHTS, facts)
     written = [folder / WEIGHTS]
     if not shape.dora:
         header = {
@@ -136,6 +138,13 @@ def write_lora(
         save_file(kohya_tensors(layers, alpha=shape.alpha), folder / KOHYA_WEIGHTS, metadata=header)
         written.append(folder / KOHYA_WEIGHTS)
     return written
+
+
+def _add_facts(file: Path, facts: Mapping[str, str]) -> None:
+    """Say more in a file's header, which diffusers' own writer leaves no room for."""
+    with safe_open(file, framework="pt") as opened:
+        header = opened.metadata() or {}
+    save_file(load_file(file), file, metadata={**header, **facts})
 
 
 def kohya_tensors(layers: Mapping[str, Mapping[str, Tensor]], *, alpha: float) -> dict[str, Tensor]:

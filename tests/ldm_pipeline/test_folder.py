@@ -3,6 +3,7 @@
 import inspect
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -97,6 +98,34 @@ def test_a_bundled_model_that_is_not_there_is_named():
         folder.bundled_folder("holiday_snaps")
     with pytest.raises(ValueError, match="no bundled model"):
         folder.bundled_folder("../models")
+
+
+def test_a_lora_is_a_bundled_one_by_name_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "models" / "quick" / folder.LORA_FILE
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"")
+    monkeypatch.setattr(folder, "MODELS", tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    assert folder.lora_path("quick") == file
+    for other in ("slow", "quick/pytorch_lora_weights.safetensors", "../models/quick", "my.safetensors"):
+        assert folder.lora_path(other) == Path(other)
+    (tmp_path / "quick").write_bytes(b"")  # a file of one's own goes first
+    assert folder.lora_path("quick") == Path("quick")
+
+
+def test_a_lora_says_for_how_many_steps_it_was_made(tmp_path: Path):
+    for number, (header, steps) in enumerate(
+        [
+            (None, None),
+            ({"format": "pt"}, None),
+            ({folder.FEW_STEPS_FACT: "4"}, 4),
+            ({folder.FEW_STEPS_FACT: "0"}, None),
+            ({folder.FEW_STEPS_FACT: "four"}, None),
+        ]
+    ):
+        file = tmp_path / f"{number}.safetensors"
+        save_file({"a": torch.zeros(1)}, file, metadata=header)
+        assert folder.few_steps_of(file) == steps
 
 
 def test_the_hash_depends_on_content_and_names_only(saved_folder, copied):

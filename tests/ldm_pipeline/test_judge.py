@@ -69,7 +69,7 @@ def test_what_it_points_at_counts_and_only_for_the_kind_that_is_pointed_at():
     with torch.no_grad():
         recogniser.points.weight.zero_()
         recogniser.points.weight[2, 0] = 40.0  # the first feature points at a dog
-        recogniser.points.bias.copy_(torch.tensor([20.0, 0, 0]))
+        recogniser.get_parameter("points.bias").copy_(torch.tensor([20.0, 0, 0]))
     for number in range(5):
         seen[0, 0, 0, :number] = 1
         cat, dog = (recogniser._numbers(seen)[0, recogniser.subjects.index(name)] for name in ("cat", "dog"))

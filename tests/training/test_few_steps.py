@@ -19,6 +19,7 @@ from diffusers import (
 )
 
 from ldm_pipeline import LatentDiffusionPipeline
+from ldm_pipeline.loading import load_pipeline
 from ldm_pipeline.request import GenerationDefaults
 from tests import tiny
 from training import few_steps
@@ -26,7 +27,7 @@ from training.__main__ import main
 from training.bases import Base, open_base
 from training.few_steps import FewStepsObjective, FewStepsRun, laid_out, wanted_outputs
 from training.loop import averaged_weights
-from training.lora import WEIGHTS, LoraShape
+from training.lora import KOHYA_WEIGHTS, WEIGHTS, LoraShape
 from training.parts import write_known_words
 from training.recipes import SMOKE
 from training.targets import matching_scheduler
@@ -238,6 +239,10 @@ def test_the_command_delivers_a_lora_that_the_pipeline_opens(folder: Path, tmp_p
         (own,) = [w for n, w in weights.items() if end[0] in n and f".lora_{end[1]}" in n]
         assert torch.equal(value, own.half().float())
     assert not torch.allclose(drawn(pipeline), without, atol=1e-4)
+    assert pipeline.generation_defaults.num_inference_steps != 2
+    for file in (WEIGHTS, KOHYA_WEIGHTS):
+        ready = load_pipeline(folder, lora=run / "final" / file, dtype="float32")
+        assert ready.generation_defaults.num_inference_steps == 2, "what it was made for"
 
 
 def test_a_dry_run_tells_what_learns_and_what_is_drawn(

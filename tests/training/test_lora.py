@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors import safe_open
 from torch import Tensor
 
 from ldm_pipeline import LatentDiffusionPipeline
@@ -56,7 +57,9 @@ def opened(kind: type, folder: Path, file: str) -> Any:
 def test_both_files_open_in_both_pipelines_and_compute_the_same(tmp_path: Path, kind: type, file: str):
     shape = LoraShape(rank=2, alpha=3.0, targets=EVERYTHING)
     unet, encoder = trained(shape)
-    write_lora(tmp_path, shape=shape, unet=unet, text_encoder=encoder, facts={})
+    write_lora(tmp_path, shape=shape, unet=unet, text_encoder=encoder, facts={"made_for": "tests"})
+    with safe_open(tmp_path / file, framework="pt") as written:
+        assert written.metadata()["made_for"] == "tests"
     plain = outputs(tiny.make_unet(), tiny.make_text_encoder(tiny.make_tokenizer()))
     wanted, pipeline = outputs(unet, encoder), opened(kind, tmp_path, file)
     found = outputs(pipeline.unet, pipeline.text_encoder)
