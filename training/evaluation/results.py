@@ -193,10 +193,10 @@ class Report:
         }
         if changes:
             worst = min(changes, key=lambda question: changes[question].change or 0.0)
-            lost = -(changes[worst].change or 0.0)
+            lost = max(0.0, -(changes[worst].change or 0.0))
             told = f"at most {100 * COLLATERAL_TARGET:.0f}, {_met(lost <= COLLATERAL_TARGET)}"
             words = f"points that go with it, at worst ({SEEN[worst]})"
-            rows.append(f"| {words} | - | - | {max(100 * lost, 0.0):.1f} | - | {told} |")
+            rows.append(f"| {words} | - | - | {100 * lost:.1f} | - | {told} |")
         return rows
 
     def umbrella_table(self) -> str:

@@ -186,6 +186,9 @@ def test_the_table_for_the_readme_sets_every_task_beside_its_target(done):
         and "(city) | - | - | 10.0 | - | at most 3, not met |" in met
     )
     assert met.splitlines()[-3].endswith("| - |"), "no target for pairs never seen"
+    unchanged = replace(change, collateral={"city": Paired(10, 0, 0, 0)})
+    same = replace(report, umbrella=replace(report.umbrella, negative=unchanged)).readme_table()
+    assert "(city) | - | - | 0.0 | - | at most 3, met |" in same, "nothing was lost, and no minus sign"
 
 
 @pytest.mark.parametrize(
