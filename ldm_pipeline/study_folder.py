@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ldm_pipeline.folder import bundled_folder, file_hash, model_hash, one_line
+from ldm_pipeline.folder import bundled_folder, file_hash, lora_path, model_hash, one_line
 from ldm_pipeline.picture_files import read_recipe
 from ldm_pipeline.recipe import library_versions
 from ldm_pipeline.recipe_parts import plain_name
@@ -249,6 +249,7 @@ def _hash(facts: Mapping[str, Any]) -> str:
 
 
 def _file_hash(name: str, path: str) -> str:
-    if not Path(path).is_file():
+    file = lora_path(path) if name == "lora" else Path(path)
+    if not file.is_file():
         raise ValueError(f"{name}={path!r} is not a file: check the path")
-    return file_hash(Path(path))
+    return file_hash(file)

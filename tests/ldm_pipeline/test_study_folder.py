@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ldm_pipeline import folder
 from ldm_pipeline.study import Study, pair
 from ldm_pipeline.study_folder import (
     FILE,
@@ -37,6 +38,20 @@ def test_more_seeds_or_another_question_are_the_same_study(tmp_path: Path):
     first = opened(tmp_path, made())
     assert opened(tmp_path, made(seeds=range(9), ask="tree")).identity == first.identity
     assert len(read_folder(tmp_path).study.seeds) == 9
+
+
+def test_a_bundled_lora_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "quick" / folder.LORA_FILE
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    monkeypatch.setattr(folder, "MODELS", tmp_path)
+    facts = [
+        study_facts(made(change={"lora": lora}), device="cpu", dtype="float32", own_model_hash="0")
+        for lora in ("quick", str(file))
+    ]
+    assert facts[0] == facts[1], "the file is what counts"
+    with pytest.raises(ValueError, match="lora='slow' is not a file"):
+        study_facts(made(change={"lora": "slow"}), device="cpu", dtype="float32", own_model_hash="0")
 
 
 @pytest.mark.parametrize(
