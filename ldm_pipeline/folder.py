@@ -22,6 +22,8 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 """diffusers' name for a LoRA's weights."""
 FEW_STEPS_FACT = "ldm_few_steps"
 """In the header of a LoRA for few steps: how many it was made for."""
+MOST_DIGITS = 4
+"""A number of steps with as many is nobody's few."""
 KNOWN_WORDS_FILE = "tokenizer/known_words.txt"
 INPAINTING_CHANNELS = 9
 PICKLE_ENDINGS = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
@@ -97,7 +99,7 @@ def few_steps_of(lora: Path) -> int | None:
     """How many denoising steps a LoRA was made for, by its header; None for one that says nothing of it."""
     with safe_open(lora, framework="np") as file:
         told = (file.metadata() or {}).get(FEW_STEPS_FACT, "")
-    return int(told) if told.isdecimal() and int(told) > 0 else None
+    return int(told) if told.isdecimal() and len(told) < MOST_DIGITS and int(told) > 0 else None
 
 
 def check_model_index(folder: Path, *, replaced: Collection[str] = ()) -> None:

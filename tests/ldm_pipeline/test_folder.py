@@ -121,6 +121,7 @@ def test_a_lora_says_for_how_many_steps_it_was_made(tmp_path: Path):
             ({folder.FEW_STEPS_FACT: "4"}, 4),
             ({folder.FEW_STEPS_FACT: "0"}, None),
             ({folder.FEW_STEPS_FACT: "four"}, None),
+            ({folder.FEW_STEPS_FACT: "9" * 5_000}, None),
         ]
     ):
         file = tmp_path / f"{number}.safetensors"
