@@ -47,6 +47,9 @@ class RecogniserConfig:
     points: bool = False
     """Whether it points at each single thing in the merged map (as in arXiv 1904.07850), and answers with the
     number of points in mind (the sum of a density, as in Lempitsky and Zisserman 2010)."""
+    size: int = 0
+    """Pixels of the side of the pictures that it has learned from: others are read scaled to that; 0: as they
+    are."""
 
     def __post_init__(self) -> None:
         if self.points and not self.merged:
@@ -125,7 +128,16 @@ class Recogniser(nn.Module):
         self, pictures: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch subjects features"]:
         """What each subject's query found: features for answers and for distances between pictures."""
-        return self._found(self.map(pictures))
+        return self._found(self.map(self.at_own_size(pictures)))
+
+    def at_own_size(self, pictures: Float[Tensor, "batch 3 height width"]) -> Tensor:
+        """Pictures whose shorter side is `config.size`, so that things are as large as it knows them."""
+        height, width = pictures.shape[2:]
+        if not self.config.size or min(height, width) == self.config.size:
+            return pictures
+        scale = self.config.size / min(height, width)
+        sides = (round(height * scale), round(width * scale))
+        return F.interpolate(pictures, sides, mode="bicubic", antialias=True).clamp(-1, 1)
 
     def point_logits(
         self, seen: Float[Tensor, "batch channels rows columns"]
@@ -174,8 +186,9 @@ class Recogniser(nn.Module):
 
     @torch.no_grad()
     def read(self, pictures: Float[Tensor, "batch 3 height width"]) -> "Reading":
-        """The most likely class of every field and its probability."""
-        probabilities = [logits.float().softmax(dim=1).max(dim=1) for logits in self(pictures)]
+        """The most likely class of every field and its probability, for pictures of any one size."""
+        answers = self(self.at_own_size(pictures))
+        probabilities = [logits.float().softmax(dim=1).max(dim=1) for logits in answers]
         return Reading(
             fields=self.config.fields,
             classes=torch.stack([p.indices for p in probabilities], dim=1),
@@ -199,7 +212,7 @@ class Recogniser(nn.Module):
             raise FileNotFoundError(f"folder={folder}: no {CONFIG} of a recogniser there; train or name one.")
         raw = json.loads((folder / CONFIG).read_text())
         fields = tuple((name, tuple(classes)) for name, classes in raw["fields"])
-        shape = {name: raw[name] for name in ("merged", "decoder_layers", "points") if name in raw}
+        shape = {name: raw[name] for name in ("merged", "decoder_layers", "points", "size") if name in raw}
         config = RecogniserConfig(widths=tuple(raw["widths"]), blocks=raw["blocks"], fields=fields, **shape)
         with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten, are drawn globally
             network = cls(config)

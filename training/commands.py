@@ -102,7 +102,8 @@ def train_recogniser(options: Options) -> None:
     )
     watch(progresses, folder, run.fit, report=report, writes=accelerator.is_main_process)
     if accelerator.is_main_process:
-        deliver(folder / "final", recogniser_run.trained_recogniser(run, folder).save)
+        trained = recogniser_run.trained_recogniser(run, folder, size=recipe.size)
+        deliver(folder / "final", trained.save)
 
 
 def train_vae(options: Options) -> None:

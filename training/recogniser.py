@@ -4,7 +4,7 @@ Knows nothing of latents or captions. Recogniser 1 serves losses; recognisers 2 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -158,7 +158,7 @@ def copy_recogniser(old: Recogniser, new: Recogniser) -> None:
         ValueError: they differ in anything else, or `old` points and `new` does not.
     """
     shapes = [asdict(network.config) for network in (old, new)]
-    differing = [name for name in shapes[0] if shapes[0][name] != shapes[1][name]]
+    differing = [name for name in shapes[0] if shapes[0][name] != shapes[1][name] and name != "size"]
     if differing and (differing != ["points"] or old.config.points):
         raise ValueError(
             f"--init-from: not the recipe's network (other {', '.join(differing)}); name another folder, or "
@@ -282,9 +282,10 @@ def train(
     )
 
 
-def trained_recogniser(run: RecogniserRun, run_folder: Path) -> Recogniser:
-    """The averaged weights of a run's newest checkpoint, ready to read pictures."""
+def trained_recogniser(run: RecogniserRun, run_folder: Path, *, size: int) -> Recogniser:
+    """The averaged weights of a run's newest checkpoint, ready to read; it learned from `size` pixels."""
     recogniser = build_recogniser(run)
+    recogniser.config = replace(recogniser.config, size=size)
     load_averaged(recogniser, run_folder, prefix="recogniser.")
     return recogniser.eval().requires_grad_(False)
 

@@ -3,11 +3,12 @@
 Run by hand: `python tests/benchmarks/unasked_things.py [FOLDER] [--prompts 192] [--scales 1 2 4 6]`. No test:
 it asserts no score. It does not know how pictures are judged or intervals made: `training/evaluation` does.
 
-The prompts name city, weather and time of scenes as the world draws them, with however many things in them;
+The prompts are training's captions that happen to name no thing, of scenes with however many things in them;
 so the renders of those scenes show what a model of the data should.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from ldm_pipeline.judge import Reading, Recogniser
 from ldm_pipeline.statistics import share
 from ldm_pipeline.table_cells import percent
 from training.evaluation import answers
-from training.evaluation.prompts import BenchPrompt, prompt_of
+from training.evaluation.prompts import BenchPrompt
 from training.evaluation.report import machine
 from training.recipes import RECIPES, Recipe
-from training.scenes.claims import Claims, sight_from
+from training.scenes.caption import draw_caption
+from training.scenes.claims import Sight, sight_from
 from training.scenes.render import render
 from training.scenes.scene import sample_scene
 
@@ -63,28 +65,37 @@ def read_options() -> argparse.Namespace:
 
 
 def scene_prompts(recipe: Recipe, count: int) -> list[BenchPrompt]:
-    """The first `count` scenes of the stream, by city, weather and time alone."""
-    prompts = []
-    for index in range(count):
+    """The first `count` scenes of the stream whose caption, as training draws them, names no thing."""
+    prompts: list[BenchPrompt] = []
+    for index in itertools.count():
         scene = sample_scene(STREAM, index, recipe.world)
+        if draw_caption(scene, Sight.everything(scene), seed=FIRST_SEED).truth.things:
+            continue  # most scenes, without drawing them
         drawn = render(scene, recipe.size)
         sight = sight_from(drawn.visibility, weather_seen=drawn.weather_seen)
-        claims = Claims(city=scene.city, weather=scene.weather, time=scene.time)
-        prompts.append(prompt_of(scene, sight, drawn.image, claims))
+        caption = draw_caption(scene, sight, seed=FIRST_SEED)
+        if not caption.truth.things and caption.text:
+            prompt = BenchPrompt(
+                text=caption.text, claims=caption.truth, scene=scene, sight=sight, image=drawn.image
+            )
+            prompts.append(prompt)
+        if len(prompts) == count:
+            break
     return prompts
 
 
 def table(readings: dict[str, Reading], asked: list[BenchPrompt], *, kinds: tuple[str, ...]) -> str:
     """Lay the answers out as a Markdown table: a row for each question, a column for each set of pictures."""
     rows: dict[str, list[str]] = {
-        name: [] for name in ("nothing is seen", "kinds of things a picture", "city, weather and time right")
+        name: []
+        for name in ("nothing is seen", "kinds of things a picture", "what is said of the scene is right")
     }
     for reading in readings.values():
         seen = np.array([answers.shows(reading, kind) for kind in kinds]).sum(axis=0)
         right = answers.confirmed(reading, [prompt.claims for prompt in asked])
         rows["nothing is seen"].append(percent(share((seen == 0).tolist())))
         rows["kinds of things a picture"].append(f"{seen.mean():.2f}")
-        rows["city, weather and time right"].append(percent(share([one["all"] for one in right])))
+        rows["what is said of the scene is right"].append(percent(share([one["all"] for one in right])))
     lines = [["the judge sees", *readings], ["---"] * (1 + len(readings))]
     lines += [[name, *cells] for name, cells in rows.items()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

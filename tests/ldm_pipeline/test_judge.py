@@ -1,5 +1,6 @@
 """The recogniser answers every field, and comes back from its file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,22 @@ def test_what_it_points_at_counts_and_only_for_the_kind_that_is_pointed_at():
     assert not scene.any()  # nobody counts scenes
     with pytest.raises(ValueError, match="points=True: needs a merged map"):
         RecogniserConfig(widths=(8, 16), blocks=1, fields=FIELDS, points=True)
+
+
+def test_pictures_are_read_at_the_size_that_it_knows():
+    recogniser = Recogniser(replace(CONFIGS["points"], size=32)).eval()
+    small = PICTURES[:, :, :, :32]
+    large = torch.nn.functional.interpolate(small, scale_factor=4, mode="nearest")
+    assert recogniser.at_own_size(large).shape == small.shape
+    assert recogniser.at_own_size(PICTURES.mT).shape == (2, 3, 48, 32), "the shorter side is what counts"
+    assert torch.equal(recogniser.at_own_size(PICTURES), PICTURES)
+    wide = torch.nn.functional.interpolate(PICTURES, scale_factor=2, mode="bilinear")
+    assert recogniser.at_own_size(wide).shape == PICTURES.shape
+    own = recogniser.read(recogniser.at_own_size(large))
+    assert torch.equal(recogniser.read(large).confidence, own.confidence)
+    assert recogniser.embedding(large).shape == recogniser.embedding(small).shape
+    as_it_is = Recogniser(CONFIGS["points"])
+    assert as_it_is.at_own_size(large) is large
 
 
 def test_an_untrained_network_points_at_next_to_nothing():

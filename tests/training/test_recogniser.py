@@ -36,7 +36,7 @@ def test_it_learns_and_its_averaged_weights_come_back(
 ):
     losses = [p.losses["loss"] for p in train(RUN, postcards, run_folder=tmp_path, accelerator=accelerator)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
-    network = trained_recogniser(RUN, tmp_path)
+    network = trained_recogniser(RUN, tmp_path, size=64)
     assert not network.training and not any(p.requires_grad for p in network.parameters())
     initial = build_recogniser(RUN)
     assert not torch.equal(network.hidden.weight, initial.hidden.weight)
@@ -81,7 +81,7 @@ def test_parts_are_told_from_the_merged_map_of_runs_that_ask_for_them(
     first, last = progresses[0].losses, progresses[-1].losses
     assert first["loss"] == pytest.approx(first["read"] + run.part_weight * first["parts"], rel=1e-5)
     assert last["parts"] < 0.8 * first["parts"]
-    assert trained_recogniser(run, tmp_path).config.merged == run.merged
+    assert trained_recogniser(run, tmp_path, size=64).config.merged == run.merged
     with pytest.raises(ValueError, match="part_weight=0.5: needs a merged map"):
         replace(run, merged=0)
 
@@ -118,7 +118,8 @@ def test_points_are_learned_and_the_part_of_the_loss_that_they_are_given(
     first, last = progresses[0].losses, progresses[-1].losses
     whole = first["read"] + COUNTING.part_weight * first["parts"] + COUNTING.point_weight * first["points"]
     assert first["loss"] == pytest.approx(whole, rel=1e-5) and last["points"] < 0.9 * first["points"]
-    assert trained_recogniser(COUNTING, tmp_path).config.points
+    config = trained_recogniser(COUNTING, tmp_path, size=64).config
+    assert config.points and config.size == 64
     with pytest.raises(ValueError, match="point_weight=0.2: needs a merged map"):
         replace(COUNTING, merged=0, part_weight=0)
 
