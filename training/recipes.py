@@ -84,12 +84,23 @@ _SMOKE_READER = FitConfig(
     batch_size=16,
     save_every_steps=10,
 )
-_JUDGES = FitConfig(
+_JUDGE_FIT = FitConfig(
     optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.02),
     total_steps=3_000,
     batch_size=64,
     average_decay=0.9995,
     save_every_steps=300,
+)
+
+_JUDGE = RecogniserRun(
+    widths=(24, 48, 96, 128),
+    seed=11,
+    merged=64,
+    decoder_layers=2,
+    part_weight=0.5,
+    point_weight=0.1,
+    mirrored_share=0.5,
+    fit=_JUDGE_FIT,
 )
 
 SMOKE = Recipe(
@@ -176,26 +187,8 @@ POSTCARDS128 = Recipe(
             save_every_steps=250,
         ),
     ),
-    judge=RecogniserRun(
-        widths=(24, 48, 96, 128),
-        seed=11,
-        merged=64,
-        decoder_layers=2,
-        part_weight=0.5,
-        point_weight=0.1,
-        mirrored_share=0.5,
-        fit=_JUDGES,
-    ),
-    second_judge=RecogniserRun(
-        widths=(32, 48, 64, 96, 128),
-        seed=21,
-        merged=48,
-        decoder_layers=2,
-        part_weight=0.5,
-        point_weight=0.1,
-        mirrored_share=0.5,
-        fit=_JUDGES,
-    ),
+    judge=_JUDGE,
+    second_judge=replace(_JUDGE, widths=(32, 48, 64, 96, 128), seed=21, merged=48),
     vae=VaeRun(
         fit=FitConfig(
             optimizer=OptimizerConfig(learning_rate=1.2e-3),
